@@ -1,0 +1,3 @@
+//! Every mutable fact of Cairn, in transactions.
+
+pub mod engine;

@@ -1,0 +1,22 @@
+//! What the caller of a failed operation can do about it.
+
+/// The caller's next move. Every error enum of the engines maps its variants onto these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The argument can never be right: change it.
+    Invalid,
+    /// The thing named does not exist.
+    NotFound,
+    /// The thing exists already, or its state forbids the operation.
+    Conflict,
+    /// The caller may not do this.
+    Denied,
+    /// A limit of space or count is reached: free some.
+    NoSpace,
+    /// Stored bytes are not what they must be: restore from elsewhere, report it.
+    Corrupt,
+    /// A part that is needed does not answer now: try again later.
+    Unavailable,
+    /// A fault of Cairn itself: report it.
+    Internal,
+}

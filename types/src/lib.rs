@@ -1,0 +1,28 @@
+//! The nouns of Cairn as validated values. No I/O, no async, no clock: a value of these types has been checked
+//! once, where it entered, and is trusted from there on.
+
+pub mod byte_range;
+pub mod clock;
+pub mod error_kind;
+pub mod export;
+pub mod extent;
+pub mod file_name;
+pub mod id;
+pub mod inode;
+pub mod snapshot;
+pub mod tag;
+pub mod timestamp;
+pub mod workspace_name;
+
+pub use byte_range::ByteRange;
+pub use clock::{Clock, Randomness};
+pub use error_kind::ErrorKind;
+pub use export::{ExportPolicy, Squash};
+pub use extent::{CHECKSUM_BLOCK, ChunkId, ChunkSlice, Extent, LogPosition, LogSlice, SegmentId};
+pub use file_name::{FileName, FileNameError};
+pub use id::{BranchId, Epoch, InodeId, VolumeId};
+pub use inode::{DeviceNumber, FileKind};
+pub use snapshot::{SnapshotId, SnapshotReference};
+pub use tag::{Tag, TagError};
+pub use timestamp::Timestamp;
+pub use workspace_name::{WorkspaceName, WorkspaceNameError};
