@@ -1,0 +1,131 @@
+//! Reading and verifying slices, and the bounded set of files that are open for it.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cairn_types::{CHECKSUM_BLOCK, LogSlice, SegmentId};
+use parking_lot::Mutex;
+
+use super::Log;
+use super::error::LogError;
+use super::settings::RECORD_PAYLOAD_BYTES_MAX;
+use super::store::{SegmentFile, SegmentStore};
+use crate::checksum::crc32c;
+
+/// Segment files that are open, at most `limit`; the one that was used longest ago goes first. A file that goes stays
+/// open for whoever reads it at that moment.
+pub(super) struct OpenFiles {
+    limit: usize,
+    files: Mutex<Used>,
+}
+
+#[derive(Default)]
+struct Used {
+    /// Counts uses.
+    clock: u64,
+    files: HashMap<SegmentId, (Arc<dyn SegmentFile>, u64)>,
+}
+
+impl OpenFiles {
+    pub(super) fn new(limit: usize) -> Self {
+        OpenFiles {
+            limit,
+            files: Mutex::default(),
+        }
+    }
+
+    /// The file of a segment, opened if it is not open.
+    pub(super) fn get(
+        &self,
+        store: &dyn SegmentStore,
+        id: SegmentId,
+    ) -> Result<Arc<dyn SegmentFile>, LogError> {
+        {
+            let mut used = self.files.lock();
+            used.clock += 1;
+            let clock = used.clock;
+            if let Some((file, last)) = used.files.get_mut(&id) {
+                *last = clock;
+                return Ok(Arc::clone(file));
+            }
+        }
+        // Not under the lock. Two threads may open the same file; one of the two stays.
+        let file = store.open(id).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => LogError::NoSegment { segment: id },
+            _ => LogError::io(format!("open segment {:016x}", id.0), error),
+        })?;
+        self.insert(id, Arc::clone(&file));
+        Ok(file)
+    }
+
+    pub(super) fn insert(&self, id: SegmentId, file: Arc<dyn SegmentFile>) {
+        let mut used = self.files.lock();
+        if used.files.len() >= self.limit && !used.files.contains_key(&id) {
+            // A walk over all of them, but only when a file had to be opened anyway.
+            let oldest = used
+                .files
+                .iter()
+                .min_by_key(|(_, (_, last))| *last)
+                .map(|(id, _)| *id);
+            if let Some(oldest) = oldest {
+                used.files.remove(&oldest);
+            }
+        }
+        used.clock += 1;
+        let clock = used.clock;
+        used.files.insert(id, (file, clock));
+    }
+
+    pub(super) fn remove(&self, id: SegmentId) {
+        self.files.lock().files.remove(&id);
+    }
+}
+
+impl Log {
+    /// The bytes of a slice, verified against its checksums. One read of the blocks that cover them, no copy.
+    ///
+    /// Blocks. Errors: [`LogError::Checksum`], [`LogError::ShortSegment`] and [`LogError::NoSegment`] if the bytes are
+    /// damaged or gone, with the place; [`LogError::Io`] if the disk cannot be read; [`LogError::Length`] if the slice
+    /// is longer than any record.
+    pub fn read(&self, slice: &LogSlice) -> Result<Bytes, LogError> {
+        // Slices come from stored metadata: the bound keeps a wrong one from asking for gigabytes of memory.
+        if slice.covered() > RECORD_PAYLOAD_BYTES_MAX {
+            return Err(LogError::Length {
+                what: "slice",
+                found: slice.covered().into(),
+                minimum: 1,
+                maximum: RECORD_PAYLOAD_BYTES_MAX.into(),
+            });
+        }
+        let segment = slice.segment();
+        let file = self.files.get(self.store.as_ref(), segment)?;
+        let covered = file
+            .read_at(slice.covered() as usize, slice.offset())
+            .map_err(|error| LogError::io(format!("read segment {:016x}", segment.0), error))?;
+        if covered.len() != slice.covered() as usize {
+            return Err(LogError::ShortSegment {
+                segment,
+                offset: slice.offset(),
+                expected: slice.covered().into(),
+                found: covered.len() as u64,
+            });
+        }
+        let blocks = covered.chunks(CHECKSUM_BLOCK as usize).zip(slice.checksums());
+        for (index, (block, expected)) in blocks.enumerate() {
+            let found = crc32c(block);
+            if found != *expected {
+                let offset = slice.offset() + index as u64 * u64::from(CHECKSUM_BLOCK);
+                return Err(LogError::Checksum {
+                    segment,
+                    offset,
+                    expected: *expected,
+                    found,
+                });
+            }
+        }
+        let start = slice.skip() as usize;
+        Ok(Bytes::from(covered).slice(start..start + slice.length() as usize))
+    }
+}
