@@ -7,11 +7,13 @@
 use bytes::Bytes;
 use cairn_types::ErrorKind;
 
+mod group_sync;
+mod limits;
 pub mod memory;
 pub mod rocks;
 pub mod testing;
 
-/// Longest key in bytes.
+/// Longest key in bytes. The bounds of a range may be a byte longer, so that a range can end just after the longest key.
 pub const KEY_BYTES_MAX: usize = 512;
 /// Longest value in bytes.
 pub const VALUE_BYTES_MAX: usize = 16 << 20;
@@ -34,7 +36,7 @@ pub enum Operation {
     Put(Vec<u8>, Vec<u8>),
     /// Removes a key, which need not exist.
     Delete(Vec<u8>),
-    /// Removes all keys from the first up to, not including, the second.
+    /// Removes all keys from the first up to, not including, the second; none if the first is not below the second.
     DeleteRange(Vec<u8>, Vec<u8>),
 }
 
@@ -100,8 +102,23 @@ pub enum EngineError {
         /// Bytes allowed.
         limit: usize,
     },
-    /// Another process has the store open.
-    #[error("the metadata store at {path} is in use by another process")]
+    /// A key without bytes in a batch.
+    #[error("a key of no bytes")]
+    EmptyKey,
+    /// A setting of the store out of its bounds.
+    #[error("{name} is {found}: it must be from {least} to {most}")]
+    InvalidSetting {
+        /// The setting.
+        name: &'static str,
+        /// The value given.
+        found: u64,
+        /// The least value allowed.
+        least: u64,
+        /// The greatest value allowed.
+        most: u64,
+    },
+    /// Another process has the store open, or this one has it open already.
+    #[error("the metadata store at {path} is in use")]
     Locked {
         /// The store's directory.
         path: String,
@@ -125,7 +142,9 @@ impl EngineError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             EngineError::PreconditionFailed { .. } | EngineError::Locked { .. } => ErrorKind::Conflict,
-            EngineError::TooLarge { .. } => ErrorKind::Invalid,
+            EngineError::TooLarge { .. } | EngineError::EmptyKey | EngineError::InvalidSetting { .. } => {
+                ErrorKind::Invalid
+            }
             EngineError::NoSpace(_) => ErrorKind::NoSpace,
             EngineError::Corrupt(_) => ErrorKind::Corrupt,
             EngineError::Poisoned => ErrorKind::Unavailable,
