@@ -15,7 +15,10 @@ impl ByteRange {
 
     /// The `length` bytes from `start` on, cut at `u64::MAX`.
     pub fn at(start: u64, length: u64) -> Self {
-        ByteRange { start, end: start.saturating_add(length) }
+        ByteRange {
+            start,
+            end: start.saturating_add(length),
+        }
     }
 
     /// Offset of the first byte.

@@ -53,7 +53,14 @@ impl LogSlice {
             && covered - end < CHECKSUM_BLOCK
             && offset.checked_add(u64::from(covered)).is_some()
             && checksums.len() == covered.div_ceil(CHECKSUM_BLOCK) as usize;
-        sound.then_some(LogSlice { segment, offset, covered, skip, length, checksums })
+        sound.then_some(LogSlice {
+            segment,
+            offset,
+            covered,
+            skip,
+            length,
+            checksums,
+        })
     }
 
     /// The segment that holds the bytes.
@@ -96,7 +103,8 @@ impl LogSlice {
         let end = u32::try_from(range.end()).ok()? + self.skip;
         let first_block = start / CHECKSUM_BLOCK;
         let blocks_end = end.div_ceil(CHECKSUM_BLOCK);
-        let covered_end = (u64::from(blocks_end) * u64::from(CHECKSUM_BLOCK)).min(u64::from(self.covered)) as u32;
+        let covered_end =
+            (u64::from(blocks_end) * u64::from(CHECKSUM_BLOCK)).min(u64::from(self.covered)) as u32;
         let base = first_block * CHECKSUM_BLOCK;
         LogSlice::new(
             self.segment,
@@ -104,7 +112,9 @@ impl LogSlice {
             covered_end - base,
             start - base,
             end - start,
-            self.checksums.get(first_block as usize..blocks_end as usize)?.into(),
+            self.checksums
+                .get(first_block as usize..blocks_end as usize)?
+                .into(),
         )
     }
 }
@@ -170,16 +180,25 @@ mod tests {
     #[test]
     fn cutting_keeps_only_the_blocks_that_are_needed() {
         let cut = log(10_000).slice(ByteRange::at(5000, 1000)).unwrap();
-        assert_eq!((cut.offset(), cut.covered(), cut.skip(), cut.length()), (100 + 4096, 4096, 904, 1000));
+        assert_eq!(
+            (cut.offset(), cut.covered(), cut.skip(), cut.length()),
+            (100 + 4096, 4096, 904, 1000)
+        );
         assert_eq!(cut.checksums(), [1]);
         let again = cut.slice(ByteRange::at(999, 1)).unwrap();
-        assert_eq!((again.offset(), again.skip(), again.length()), (100 + 4096, 904 + 999, 1));
+        assert_eq!(
+            (again.offset(), again.skip(), again.length()),
+            (100 + 4096, 904 + 999, 1)
+        );
     }
 
     #[test]
     fn the_last_block_may_be_short() {
         let cut = log(10_000).slice(ByteRange::at(9_999, 1)).unwrap();
-        assert_eq!((cut.offset(), cut.covered(), cut.skip()), (100 + 8192, 10_000 - 8192, 9_999 - 8192));
+        assert_eq!(
+            (cut.offset(), cut.covered(), cut.skip()),
+            (100 + 8192, 10_000 - 8192, 9_999 - 8192)
+        );
         assert_eq!(cut.checksums(), [2]);
     }
 
@@ -191,7 +210,10 @@ mod tests {
                 let outer = whole.slice(ByteRange::new(start, end).unwrap()).unwrap();
                 let length = u64::from(outer.length());
                 let inner = outer.slice(ByteRange::new(length / 2, length).unwrap()).unwrap();
-                assert_eq!(Some(inner), whole.slice(ByteRange::new(start + length / 2, end).unwrap()));
+                assert_eq!(
+                    Some(inner),
+                    whole.slice(ByteRange::new(start + length / 2, end).unwrap())
+                );
             }
         }
     }
@@ -200,7 +222,11 @@ mod tests {
     fn ranges_outside_are_refused() {
         assert_eq!(log(10).slice(ByteRange::at(5, 6)), None);
         assert_eq!(log(10).slice(ByteRange::at(5, 0)), None);
-        let chunk = Extent::Chunk(ChunkSlice { chunk: ChunkId([0; 32]), offset: 7, length: 10 });
+        let chunk = Extent::Chunk(ChunkSlice {
+            chunk: ChunkId([0; 32]),
+            offset: 7,
+            length: 10,
+        });
         assert_eq!(chunk.slice(ByteRange::at(9, 2)), None);
         assert_eq!(chunk.slice(ByteRange::at(9, 1)).unwrap().length(), 1);
     }

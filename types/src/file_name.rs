@@ -72,6 +72,9 @@ mod tests {
         assert_eq!(FileName::new(b".."), Err(FileNameError::DotOrDotDot));
         assert_eq!(FileName::new(b"a/b"), Err(FileNameError::ForbiddenByte));
         assert_eq!(FileName::new(b"a\0"), Err(FileNameError::ForbiddenByte));
-        assert_eq!(FileName::new(&[b'a'; 256]), Err(FileNameError::TooLong { found: 256 }));
+        assert_eq!(
+            FileName::new(&[b'a'; 256]),
+            Err(FileNameError::TooLong { found: 256 })
+        );
     }
 }

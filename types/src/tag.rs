@@ -17,7 +17,9 @@ pub enum TagError {
         found: usize,
     },
     /// A character outside the set, or a bad first one.
-    #[error("tag {tag:?} has {character:?}: use letters, digits, '.', '_', '-', ':' and '=', a letter or digit first")]
+    #[error(
+        "tag {tag:?} has {character:?}: use letters, digits, '.', '_', '-', ':' and '=', a letter or digit first"
+    )]
     ForbiddenCharacter {
         /// The tag that was given.
         tag: String,
@@ -41,8 +43,15 @@ impl Tag {
         }
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':' | '=');
         let bad_start = |c: &char| !c.is_ascii_alphanumeric();
-        if let Some(character) = tag.chars().find(|c| !allowed(*c)).or(tag.chars().next().filter(bad_start)) {
-            return Err(TagError::ForbiddenCharacter { tag: tag.to_owned(), character });
+        if let Some(character) = tag
+            .chars()
+            .find(|c| !allowed(*c))
+            .or(tag.chars().next().filter(bad_start))
+        {
+            return Err(TagError::ForbiddenCharacter {
+                tag: tag.to_owned(),
+                character,
+            });
         }
         if tag == "latest" {
             return Err(TagError::Reserved);
@@ -73,7 +82,10 @@ mod tests {
         assert_eq!(Tag::new(""), Err(TagError::Length { found: 0 }));
         assert_eq!(
             Tag::new("-x"),
-            Err(TagError::ForbiddenCharacter { tag: "-x".to_owned(), character: '-' })
+            Err(TagError::ForbiddenCharacter {
+                tag: "-x".to_owned(),
+                character: '-'
+            })
         );
     }
 }

@@ -55,13 +55,20 @@ impl WorkspaceName {
         }
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         if let Some(character) = name.chars().find(|c| !allowed(*c)) {
-            return Err(WorkspaceNameError::ForbiddenCharacter { name: name.to_owned(), character });
+            return Err(WorkspaceNameError::ForbiddenCharacter {
+                name: name.to_owned(),
+                character,
+            });
         }
         if name.contains("..") {
-            return Err(WorkspaceNameError::DotDot { name: name.to_owned() });
+            return Err(WorkspaceNameError::DotDot {
+                name: name.to_owned(),
+            });
         }
         if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-            return Err(WorkspaceNameError::BadStart { name: name.to_owned() });
+            return Err(WorkspaceNameError::BadStart {
+                name: name.to_owned(),
+            });
         }
         Ok(WorkspaceName(name.to_owned()))
     }
@@ -85,16 +92,37 @@ mod tests {
     #[test]
     fn names_that_are_refused_say_why() {
         assert_eq!(WorkspaceName::new(""), Err(WorkspaceNameError::Empty));
-        assert_eq!(WorkspaceName::new(&"a".repeat(129)), Err(WorkspaceNameError::TooLong { found: 129 }));
+        assert_eq!(
+            WorkspaceName::new(&"a".repeat(129)),
+            Err(WorkspaceNameError::TooLong { found: 129 })
+        );
         for (name, character) in [("a/b", '/'), ("a\u{7}b", '\u{7}'), ("a b", ' '), ("é", 'é')] {
             assert_eq!(
                 WorkspaceName::new(name),
-                Err(WorkspaceNameError::ForbiddenCharacter { name: name.to_owned(), character })
+                Err(WorkspaceNameError::ForbiddenCharacter {
+                    name: name.to_owned(),
+                    character
+                })
             );
         }
-        assert_eq!(WorkspaceName::new(".."), Err(WorkspaceNameError::DotDot { name: "..".to_owned() }));
-        assert_eq!(WorkspaceName::new("a..b"), Err(WorkspaceNameError::DotDot { name: "a..b".to_owned() }));
-        assert_eq!(WorkspaceName::new("-a"), Err(WorkspaceNameError::BadStart { name: "-a".to_owned() }));
+        assert_eq!(
+            WorkspaceName::new(".."),
+            Err(WorkspaceNameError::DotDot {
+                name: "..".to_owned()
+            })
+        );
+        assert_eq!(
+            WorkspaceName::new("a..b"),
+            Err(WorkspaceNameError::DotDot {
+                name: "a..b".to_owned()
+            })
+        );
+        assert_eq!(
+            WorkspaceName::new("-a"),
+            Err(WorkspaceNameError::BadStart {
+                name: "-a".to_owned()
+            })
+        );
     }
 
     #[test]

@@ -78,7 +78,11 @@ pub struct Before {
 
 impl From<&Attributes> for Before {
     fn from(attributes: &Attributes) -> Self {
-        Before { size: attributes.size, modified: attributes.modified, changed: attributes.changed }
+        Before {
+            size: attributes.size,
+            modified: attributes.modified,
+            changed: attributes.changed,
+        }
     }
 }
 
@@ -310,7 +314,12 @@ pub trait FileSystem: Send + Sync + 'static {
     fn lookup(&self, caller: &Caller, directory: ObjectId, name: &[u8]) -> Result<Found, Error>;
 
     /// As [`FileSystem::lookup`], from memory or not at all.
-    fn lookup_cached(&self, caller: &Caller, directory: ObjectId, name: &[u8]) -> Option<Result<Found, Error>>;
+    fn lookup_cached(
+        &self,
+        caller: &Caller,
+        directory: ObjectId,
+        name: &[u8],
+    ) -> Option<Result<Found, Error>>;
 
     /// The target of a symbolic link, with its attributes. Errors: `WrongType` if it is none.
     fn readlink(&self, caller: &Caller, object: ObjectId) -> Result<(Bytes, Attributes), Error>;

@@ -5,10 +5,17 @@
 //! pending value has been waited for, so that no thread sleeps on a disk and one sync serves everybody who waits.
 
 pub mod control;
+mod dirty;
 pub mod error;
 pub mod filesystem;
 pub mod pending;
+mod permission;
+mod space;
+mod sync;
+mod volume;
+pub mod volumes;
 
 pub use error::Error;
 pub use filesystem::FileSystem;
 pub use pending::{Barrier, Pending};
+pub use volumes::{OpenError, Volumes, VolumesParts, VolumesSettings};

@@ -27,7 +27,10 @@ impl<T> Pending<T> {
 
     /// An outcome that is durable once `barrier` has been waited for.
     pub fn after(value: T, barrier: Box<dyn Barrier>) -> Self {
-        Pending { value, barrier: Some(barrier) }
+        Pending {
+            value,
+            barrier: Some(barrier),
+        }
     }
 
     /// Waits until the change is durable. Dropping the future leaves the change visible and its durability unknown.
@@ -36,6 +39,14 @@ impl<T> Pending<T> {
             barrier.wait().await?;
         }
         Ok(self.value)
+    }
+
+    /// The same change with another outcome.
+    pub fn map<U>(self, outcome: impl FnOnce(T) -> U) -> Pending<U> {
+        Pending {
+            value: outcome(self.value),
+            barrier: self.barrier,
+        }
     }
 
     /// Whether nothing is left to wait for.

@@ -1,0 +1,431 @@
+//! What administrators do with workspaces and snapshots.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use cairn_metadata::keyspace::dirent::FIRST_COOKIE;
+use cairn_metadata::store::{OpenVolume, SnapshotDetails};
+use cairn_metadata::{InodeRecord, Lineage, MetadataError, Origin, SnapshotRecord, VolumeRecord};
+use cairn_types::{
+    BranchId, DeviceNumber, ErrorKind, ExportPolicy, FileKind, InodeId, SnapshotId, SnapshotReference,
+    WorkspaceName,
+};
+
+use super::Volumes;
+use crate::Error;
+use crate::control::{
+    ControlError, Difference, NewSnapshot, NewWorkspace, Restored, Snapshot, SnapshotOrigin, Usage, Workspace,
+};
+use crate::volume::names::DIRECTORY_BYTES;
+use crate::volume::{State, Volume, chain, log_failed, metadata_failed};
+
+/// Candidates that an ambiguous reference lists.
+const CANDIDATES_MAX: usize = 10;
+
+fn failed(error: MetadataError) -> ControlError {
+    match error.kind() {
+        ErrorKind::NoSpace => ControlError::NoSpace,
+        kind => ControlError::Storage {
+            what: chain(&error),
+            kind,
+        },
+    }
+}
+
+fn stopped(error: Error) -> ControlError {
+    match error {
+        Error::NoSpace => ControlError::NoSpace,
+        error => ControlError::Storage {
+            kind: error.kind(),
+            what: error.to_string(),
+        },
+    }
+}
+
+fn limit(what: &'static str, found: usize, limit: usize) -> Result<(), ControlError> {
+    if found <= limit {
+        return Ok(());
+    }
+    Err(ControlError::LimitExceeded {
+        what,
+        found: found as u64,
+        limit: limit as u64,
+    })
+}
+
+fn snapshot(record: SnapshotRecord) -> Snapshot {
+    Snapshot {
+        id: record.id,
+        origin: match record.origin {
+            Origin::Requested => SnapshotOrigin::Requested,
+            Origin::Safety => SnapshotOrigin::Safety,
+        },
+        created: record.created,
+        note: record.note,
+        tags: record.tags,
+        inodes: record.usage.inodes,
+        bytes: record.usage.bytes,
+        parent: record.parent,
+    }
+}
+
+impl Volumes {
+    fn named(&self, name: &WorkspaceName) -> Result<Arc<Volume>, ControlError> {
+        let id = self.shared.store.volume_named(name).map_err(failed)?;
+        let volume = id.and_then(|id| self.volume(id).ok());
+        volume.ok_or_else(|| ControlError::NoWorkspace { name: name.clone() })
+    }
+
+    fn describe(&self, volume: &Volume) -> Workspace {
+        let usage = volume.usage();
+        let state = volume.state.read();
+        let record = &state.open.record;
+        Workspace {
+            name: record.name.clone(),
+            volume: volume.id,
+            created: record.created,
+            policy: Arc::new(record.policy.clone()),
+            forked_from: record.forked_from,
+            snapshots: record.snapshots,
+            inodes: usage.inodes,
+            bytes: usage.bytes,
+        }
+    }
+
+    fn require_room(&self) -> Result<(), ControlError> {
+        if self.has_room() {
+            Ok(())
+        } else {
+            Err(ControlError::NoSpace)
+        }
+    }
+
+    /// Makes an empty workspace. Durable on return. Errors: `WorkspaceExists`, `LimitExceeded`, `NoSpace`.
+    pub fn create_workspace(&self, new: NewWorkspace) -> Result<Workspace, ControlError> {
+        limit(
+            "number of allowed networks",
+            new.policy.allow.len(),
+            ExportPolicy::ALLOW_MAX,
+        )?;
+        limit("mode of the root directory", new.mode as usize, 0o7777)?;
+        self.require_room()?;
+        let _administration = self.administration.lock();
+        let now = self.shared.now();
+        let root = InodeRecord {
+            kind: FileKind::Directory,
+            mode: new.mode as u16,
+            links: 2,
+            uid: new.uid,
+            gid: new.gid,
+            generation: u32::from_le_bytes(self.shared.random()),
+            size: DIRECTORY_BYTES,
+            device: DeviceNumber::default(),
+            accessed: now,
+            modified: now,
+            changed: now,
+            data_version: 1,
+            log_sequence: 0,
+            used: DIRECTORY_BYTES,
+            parent: InodeId::ROOT,
+            next_cookie: FIRST_COOKIE,
+            entries: 0,
+            inline: false,
+            verifier: None,
+        };
+        let record = VolumeRecord {
+            name: new.name.clone(),
+            head: BranchId(0),
+            inodes_reserved: InodeId(InodeId::ROOT.0 + 1),
+            next_snapshot: 1,
+            snapshots: 0,
+            created: now,
+            last_snapshot: None,
+            forked_from: None,
+            policy: new.policy,
+        };
+        let open = self.shared.store.create_volume(record, &root).map_err(failed)?;
+        self.admit(new.name, open)
+    }
+
+    fn admit(&self, name: WorkspaceName, open: Option<OpenVolume>) -> Result<Workspace, ControlError> {
+        let Some(open) = open else {
+            return Err(ControlError::WorkspaceExists { name });
+        };
+        let volume = Arc::new(Volume::new(self.shared.clone(), open).map_err(failed)?);
+        let workspace = self.describe(&volume);
+        self.volumes.write().insert(volume.id, volume);
+        Ok(workspace)
+    }
+
+    /// All workspaces, by name.
+    pub fn workspaces(&self) -> Result<Vec<Workspace>, ControlError> {
+        let mut workspaces: Vec<Workspace> = self.all().iter().map(|volume| self.describe(volume)).collect();
+        workspaces.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(workspaces)
+    }
+
+    /// One workspace. Errors: `NoWorkspace`.
+    pub fn workspace(&self, name: &WorkspaceName) -> Result<Workspace, ControlError> {
+        Ok(self.describe(&*self.named(name)?))
+    }
+
+    /// Deletes a workspace, with its snapshots only if `with_snapshots`. Forks of it are not touched. Mounted clients get
+    /// stale handles. Durable on return; the storage is freed in the background. Errors: `NoWorkspace`, `HasSnapshots`.
+    pub fn delete_workspace(&self, name: &WorkspaceName, with_snapshots: bool) -> Result<(), ControlError> {
+        let _administration = self.administration.lock();
+        let volume = self.named(name)?;
+        let mut state = volume.state.write();
+        let snapshots = state.open.record.snapshots;
+        if snapshots > 0 && !with_snapshots {
+            return Err(ControlError::HasSnapshots {
+                name: name.clone(),
+                snapshots,
+            });
+        }
+        self.shared.store.delete_volume(&state.open).map_err(failed)?;
+        state.deleted = true;
+        for (_, file) in state.dirty.drain() {
+            self.shared
+                .overlay_extents
+                .fetch_sub(file.overlay.len() as u64, Ordering::Relaxed);
+        }
+        drop(state);
+        self.volumes.write().remove(&volume.id);
+        Ok(())
+    }
+
+    /// Takes a snapshot of everything acknowledged so far. Durable on return, with all data. The cost does not depend on the
+    /// number of files or bytes, but on what has not been flushed yet. Errors: `NoWorkspace`, `LimitExceeded`, `NoSpace`.
+    pub fn snapshot(&self, name: &WorkspaceName, new: NewSnapshot) -> Result<Snapshot, ControlError> {
+        limit("note in bytes", new.note.len(), Snapshot::NOTE_BYTES_MAX)?;
+        limit("number of tags", new.tags.len(), Snapshot::TAGS_MAX)?;
+        self.require_room()?;
+        let volume = self.named(name)?;
+        let details = self.details(Origin::Requested, new);
+        let mut state = self.quiesce(name, &volume)?;
+        let record = self
+            .shared
+            .store
+            .take_snapshot(&mut state.open, details)
+            .map_err(failed)?;
+        Ok(snapshot(record))
+    }
+
+    fn details(&self, origin: Origin, new: NewSnapshot) -> SnapshotDetails {
+        let id = SnapshotId(self.shared.random());
+        SnapshotDetails {
+            id,
+            origin,
+            created: self.shared.now(),
+            note: new.note,
+            tags: new.tags,
+        }
+    }
+
+    /// Locks the volume with everything that was acknowledged in the metadata, durably.
+    fn quiesce<'a>(
+        &self,
+        name: &WorkspaceName,
+        volume: &'a Volume,
+    ) -> Result<parking_lot::RwLockWriteGuard<'a, State>, ControlError> {
+        // Most of the syncing happens before the volume is locked.
+        if !volume.state.read().dirty.is_empty() {
+            self.shared.log.sync().map_err(log_failed).map_err(stopped)?;
+        }
+        let mut state = volume.state.write();
+        if state.deleted {
+            return Err(ControlError::NoWorkspace { name: name.clone() });
+        }
+        volume.require_healthy().map_err(stopped)?;
+        volume.flush_all(&mut state).map_err(stopped)?;
+        Ok(state)
+    }
+
+    /// The snapshots of a workspace, newest first. Errors: `NoWorkspace`.
+    pub fn history(&self, name: &WorkspaceName) -> Result<Vec<Snapshot>, ControlError> {
+        let volume = self.named(name)?;
+        let records = self.shared.store.snapshots(volume.id).map_err(failed)?;
+        Ok(records.into_iter().rev().map(snapshot).collect())
+    }
+
+    /// The snapshot that a reference means. Errors: `NoWorkspace`, `NoSnapshot`, `ForeignSnapshot`, `AmbiguousSnapshot`.
+    pub fn resolve(
+        &self,
+        name: &WorkspaceName,
+        reference: &SnapshotReference,
+    ) -> Result<Snapshot, ControlError> {
+        let volume = self.named(name)?;
+        Ok(snapshot(self.find(name, &volume, reference)?))
+    }
+
+    fn find(
+        &self,
+        name: &WorkspaceName,
+        volume: &Volume,
+        reference: &SnapshotReference,
+    ) -> Result<SnapshotRecord, ControlError> {
+        let mut records = self.shared.store.snapshots(volume.id).map_err(failed)?;
+        let wanted = match reference {
+            SnapshotReference::Latest => records.pop(),
+            SnapshotReference::Name(tag) => {
+                let tagged = records.iter().rposition(|record| record.tags.contains(tag));
+                match tagged {
+                    Some(index) => Some(records.swap_remove(index)),
+                    None => {
+                        let mut fitting: Vec<_> = records
+                            .into_iter()
+                            .filter(|record| reference.is_prefix_of(record.id))
+                            .collect();
+                        if fitting.len() > 1 {
+                            let candidates = fitting
+                                .iter()
+                                .take(CANDIDATES_MAX)
+                                .map(|record| record.id)
+                                .collect();
+                            return Err(ControlError::AmbiguousSnapshot {
+                                workspace: name.clone(),
+                                reference: reference.to_string(),
+                                candidates,
+                            });
+                        }
+                        fitting.pop()
+                    }
+                }
+            }
+        };
+        match wanted {
+            Some(record) => Ok(record),
+            None => Err(self.not_found(name, reference)),
+        }
+    }
+
+    /// Says that nothing fits, or that what fits belongs to another workspace.
+    fn not_found(&self, name: &WorkspaceName, reference: &SnapshotReference) -> ControlError {
+        for volume in self.all() {
+            let Ok(records) = self.shared.store.snapshots(volume.id) else {
+                continue;
+            };
+            if records.iter().any(|record| reference.is_prefix_of(record.id)) {
+                return ControlError::ForeignSnapshot {
+                    workspace: name.clone(),
+                    reference: reference.to_string(),
+                    owner: volume.state.read().open.record.name.clone(),
+                };
+            }
+        }
+        ControlError::NoSnapshot {
+            workspace: name.clone(),
+            reference: reference.to_string(),
+        }
+    }
+
+    /// Visits, in path order, what differs from one snapshot to another, or to the live tree (`to` is `None`), until
+    /// `visit` breaks. The live tree is compared as of one moment. Errors: as [`Volumes::resolve`].
+    pub fn diff(
+        &self,
+        name: &WorkspaceName,
+        from: &SnapshotReference,
+        to: Option<&SnapshotReference>,
+        visit: &mut dyn FnMut(Difference) -> ControlFlow<()>,
+    ) -> Result<(), ControlError> {
+        let volume = self.named(name)?;
+        let engine = self.shared.store.engine();
+        let from = self.find(name, &volume, from)?.point;
+        let from = Lineage::at(engine, from).map_err(failed)?;
+        let to = match to {
+            Some(to) => Lineage::at(engine, self.find(name, &volume, to)?.point).map_err(failed)?,
+            None => {
+                // The live tree holds still as the state at the end of an epoch that no snapshot keeps.
+                let mut state = self.quiesce(name, &volume)?;
+                let point = self.shared.store.end_epoch(&mut state.open).map_err(failed)?;
+                Lineage::at(engine, point).map_err(failed)?
+            }
+        };
+        super::diff::diff(engine, &from, &to, visit)
+            .map_err(metadata_failed)
+            .map_err(stopped)
+    }
+
+    /// Makes the live tree equal to a snapshot, after a safety snapshot of what it was. Mounted clients carry on: handles of
+    /// objects that both have stay good. Durable on return; the cost does not depend on the size.
+    /// Errors: as [`Volumes::resolve`], `NoSpace`.
+    pub fn restore(
+        &self,
+        name: &WorkspaceName,
+        reference: &SnapshotReference,
+    ) -> Result<Restored, ControlError> {
+        self.require_room()?;
+        let volume = self.named(name)?;
+        let target = self.find(name, &volume, reference)?;
+        let note = format!("before restoring {}", target.id);
+        let details = self.details(
+            Origin::Safety,
+            NewSnapshot {
+                note,
+                tags: Vec::new(),
+            },
+        );
+        let mut state = self.quiesce(name, &volume)?;
+        let store = &self.shared.store;
+        // A lineage that cannot be read must not become the head.
+        Lineage::at(store.engine(), target.point).map_err(failed)?;
+        let safety = store.restore(&mut state.open, &target, details).map_err(failed)?;
+        state.lineage = Lineage::live(store.engine(), state.open.record.head).map_err(failed)?;
+        Ok(Restored {
+            snapshot: snapshot(target),
+            safety: snapshot(safety),
+        })
+    }
+
+    /// Makes a new workspace that starts as a snapshot of another and has the same export policy. Durable on return; the
+    /// cost does not depend on the size. Errors: as [`Volumes::resolve`], `WorkspaceExists`, `NoSpace`.
+    pub fn fork(
+        &self,
+        name: &WorkspaceName,
+        reference: &SnapshotReference,
+        new: &WorkspaceName,
+    ) -> Result<Workspace, ControlError> {
+        self.require_room()?;
+        let _administration = self.administration.lock();
+        let volume = self.named(name)?;
+        let from = self.find(name, &volume, reference)?;
+        let (policy, inodes_reserved) = {
+            let state = volume.state.read();
+            (
+                state.open.record.policy.clone(),
+                state.open.record.inodes_reserved,
+            )
+        };
+        let record = VolumeRecord {
+            name: new.clone(),
+            head: BranchId(0),
+            inodes_reserved,
+            next_snapshot: 1,
+            snapshots: 0,
+            created: self.shared.now(),
+            last_snapshot: None,
+            forked_from: Some(from.id),
+            policy,
+        };
+        let open = self.shared.store.fork_volume(record, &from).map_err(failed)?;
+        self.admit(new.clone(), open)
+    }
+
+    /// What the node holds.
+    pub fn usage(&self) -> Result<Usage, ControlError> {
+        let volumes = self.all();
+        Ok(Usage {
+            workspaces: volumes.len() as u64,
+            snapshots: volumes
+                .iter()
+                .map(|volume| volume.state.read().open.record.snapshots)
+                .sum(),
+            metadata_bytes: self.shared.store.engine().disk_bytes(),
+            log_bytes: self.shared.log.disk_bytes(),
+            unstable_bytes: self.shared.unstable_bytes.load(Ordering::Relaxed),
+            disk_free_bytes: self.shared.space.free_bytes(),
+            disk_reserve_bytes: self.shared.space.reserve_bytes(),
+        })
+    }
+}
