@@ -7,10 +7,10 @@
 //! `durable`). What no header and no caller knows cannot be told apart: damage to records of the last sync before a
 //! crash looks like a torn tail.
 //!
-//! The chain. Each segment's header says where the records before it end. Going back from the newest valid header by
+//! The chain. Each segment's header says where the records before it end. Going back from the newest header by
 //! these ends gives the segments that the log consists of; whatever lies between two of them was cut by an earlier
-//! opening and only lacks its removal. Invalid headers after the newest valid one are the traces of segments that were
-//! being made when the power was cut.
+//! opening and only lacks its removal. If a segment on the way is missing or its header is invalid, then the chain ends
+//! before it: no sync had reached it when the power was cut, or else what follows knows and it is damage.
 //!
 //! What replay reads comes from the disk, not from the page cache: segments are synced and evicted first. So records
 //! that were in the cache only (after `kill -9`) are durable before the visitor sees them, and records that a failed
@@ -85,7 +85,7 @@ pub(super) fn recover<E: std::error::Error + 'static>(
     visit: Visit<'_, E>,
 ) -> Result<Recovered, OpenError<E>> {
     let found = chain::find(store, start.expected_identity)?;
-    let chain = Chain::of(&found);
+    let chain = Chain::of(&found, start.from)?;
     let identity = chain.links.first().map(|header| header.identity);
     let identity = identity.or(start.expected_identity).unwrap_or(new_identity);
     let mut replay = Replay {
@@ -185,7 +185,7 @@ impl Replay<'_> {
     /// Without any valid header there must be no sign that there ever was a log. The first segment's header is
     /// durable before the first record is written, so a record shows it.
     fn check_no_segment(&mut self) -> Result<(), LogError> {
-        for id in self.chain.traces.clone() {
+        for (id, _) in self.chain.later.clone() {
             let mut records = 0;
             let scan = self
                 .window(id)?
@@ -228,6 +228,9 @@ impl Replay<'_> {
             }
             return self.refresh(0);
         };
+        if from.0 <= links[link].base.0 + SEGMENT_HEADER_BYTES {
+            return Err(LogError::NotABoundary { position: from });
+        }
         if from > self.chain.limit(link) {
             let end = self.chain.limit(link);
             return Err(if link + 1 == links.len() {
@@ -352,26 +355,22 @@ impl Replay<'_> {
         let Cursor {
             link, offset, end, ..
         } = self.cursor;
-        let mut durable = self.known_durable;
         let current = &self.chain.links[link];
-        let later = &self.chain.links[link + 1..];
-        durable = later
+        let linked = self.chain.links[link + 1..]
             .iter()
-            .map(|header| header.durable)
-            .fold(durable, LogPosition::max);
-        let mut files = vec![(current.id, Some(current.base), offset)];
-        files.extend(
-            later
-                .iter()
-                .map(|header| (header.id, Some(header.base), SEGMENT_HEADER_BYTES)),
-        );
-        files.extend(
-            self.chain
-                .traces
-                .iter()
-                .map(|id| (*id, None, SEGMENT_HEADER_BYTES)),
-        );
-        for (id, base, from) in files {
+            .map(|header| (header.id, Some(header)));
+        let later = self.chain.later.iter().map(|(id, header)| (*id, header.as_ref()));
+        let later: Vec<(SegmentId, Option<&SegmentHeader>)> = linked.chain(later).collect();
+
+        let claimed = later
+            .iter()
+            .filter_map(|(_, header)| header.map(|header| header.durable));
+        let mut durable = claimed.fold(self.known_durable, LogPosition::max);
+        let here = (current.id, Some(current.base), offset);
+        let there = later
+            .iter()
+            .map(|(id, header)| (*id, header.map(|header| header.base), SEGMENT_HEADER_BYTES));
+        for (id, base, from) in std::iter::once(here).chain(there) {
             let claims = self.window(id)?.scan(from, Some(&self.key), |offset, header| {
                 // A copy of a record, stored as a payload, says where it belongs.
                 if base.is_none_or(|base| header.position.0 == base.0 + offset) {
@@ -383,21 +382,30 @@ impl Replay<'_> {
         if durable <= end {
             return Ok(());
         }
-        let segment = current.id;
-        Err(match self.recovery.torn.take() {
-            Some((segment, offset, fault)) => LogError::DamagedRecord {
-                segment,
-                offset,
-                fault,
+        Err(match (&self.recovery.torn, self.chain.later.first()) {
+            (Some((segment, offset, fault)), _) => LogError::DamagedRecord {
+                segment: *segment,
+                offset: *offset,
+                fault: fault.clone(),
                 durable,
             },
-            None if later.is_empty() && offset >= current.bytes => LogError::Shortened { end, durable },
-            None => LogError::DamagedRecord {
-                segment,
-                offset,
-                fault: RecordFault::Empty,
-                durable,
+            _ if link + 1 < self.chain.links.len() || offset < current.bytes && later.is_empty() => {
+                LogError::DamagedRecord {
+                    segment: current.id,
+                    offset,
+                    fault: RecordFault::Empty,
+                    durable,
+                }
+            }
+            (None, Some((segment, None))) => LogError::DamagedHeader {
+                segment: *segment,
+                reason: "it is invalid, but the segment is needed",
             },
+            (None, Some((segment, Some(header)))) => LogError::MissingSegment {
+                segment: *segment,
+                previous_end: header.previous_end,
+            },
+            (None, None) => LogError::Shortened { end, durable },
         })
     }
 
@@ -412,7 +420,13 @@ impl Replay<'_> {
             kept -= 1;
         }
         let mut remove: Vec<SegmentId> = links[kept..].iter().map(|header| header.id).collect();
-        remove.extend(self.chain.superseded.iter().chain(&self.chain.traces));
+        remove.extend(
+            self.chain
+                .superseded
+                .iter()
+                .copied()
+                .chain(self.chain.later.iter().map(|(id, _)| *id)),
+        );
         remove.sort_unstable();
         for id in remove.iter().rev() {
             self.store.remove(*id).map_err(self.io("remove", *id))?;

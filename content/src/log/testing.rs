@@ -377,16 +377,20 @@ impl SegmentFile for MemoryFile {
         let begun = self.machine.begin(Operation::SyncData);
         let mut contents = self.inode.lock();
         match begun {
-            Ok(()) => contents.durable = contents.cached.clone(),
+            Ok(()) => {
+                let unsynced = std::mem::take(&mut contents.unsynced);
+                unsynced
+                    .iter()
+                    .for_each(|change| apply(&mut contents.durable, change));
+                Ok(())
+            }
             // The machine is off: nothing happens to what it has not written.
-            Err(error) if error.kind() == io::ErrorKind::Other => return Err(error),
+            Err(error) if error.kind() == io::ErrorKind::Other => Err(error),
             Err(error) => {
                 contents.unsynced.clear();
-                return Err(error);
+                Err(error)
             }
         }
-        contents.unsynced.clear();
-        Ok(())
     }
 
     fn allocate(&self, length: u64) -> io::Result<()> {

@@ -67,48 +67,59 @@ pub(super) fn find(store: &dyn SegmentStore, identity: Option<[u8; 16]>) -> Resu
 /// How the found segments belong together.
 #[derive(Default)]
 pub(super) struct Chain {
-    /// The log's segments from the oldest that is linked to the newest one.
+    /// The log's segments from the oldest that is linked to the newest one that is linked to where replay begins.
     pub links: Vec<SegmentHeader>,
     /// Segments between links, cut off by an earlier opening.
     pub superseded: Vec<SegmentId>,
-    /// Segments after the newest valid header, whose own is invalid.
-    pub traces: Vec<SegmentId>,
+    /// Segments after the last link: their own header is invalid, or that of a segment between.
+    pub later: Vec<(SegmentId, Option<SegmentHeader>)>,
 }
 
 impl Chain {
-    pub(super) fn of(found: &[Found]) -> Self {
+    /// The chain that reaches back to `from`. Fails if there are valid headers but none that leads there.
+    pub(super) fn of(found: &[Found], from: LogPosition) -> Result<Self, LogError> {
         let valid: Vec<&SegmentHeader> = found
             .iter()
             .filter_map(|found| found.header.as_ref().ok())
             .collect();
-        let mut links: Vec<SegmentHeader> =
-            valid.last().map(|newest| (*newest).clone()).into_iter().collect();
-        while let Some(first) = links.last() {
-            let before =
-                |header: &&&SegmentHeader| header.id < first.id && header.contains_end(first.previous_end);
-            match valid.iter().rev().find(before) {
-                Some(header) => links.push((*header).clone()),
-                None => break,
-            }
-        }
-        links.reverse();
-        let ids = || found.iter().map(|found| found.id);
-        let (Some(first), Some(last)) = (links.first().map(|h| h.id), links.last().map(|h| h.id)) else {
-            return Chain {
-                traces: ids().collect(),
-                ..Chain::default()
+        let reaches = |links: &Vec<SegmentHeader>| {
+            let first = &links[0];
+            first.previous_end <= from || first.base < from
+        };
+        let chains = || (1..=valid.len()).rev().map(|count| links(&valid[..count]));
+        let Some(links) = chains().find(reaches) else {
+            return match chains().next() {
+                Some(newest) => {
+                    let SegmentHeader { id, previous_end, .. } = newest[0];
+                    let before = found.iter().rev().find(|found| found.id < id);
+                    Err(match before.map(|found| (found.id, &found.header)) {
+                        Some((segment, Err(reason))) => LogError::DamagedHeader { segment, reason },
+                        _ => LogError::MissingSegment {
+                            segment: id,
+                            previous_end,
+                        },
+                    })
+                }
+                None => {
+                    let later = found.iter().map(|found| (found.id, None)).collect();
+                    Ok(Chain {
+                        later,
+                        ..Chain::default()
+                    })
+                }
             };
         };
+        let (first, last) = (links[0].id, links[links.len() - 1].id);
         let linked = |id: SegmentId| links.iter().any(|header| header.id == id);
-        let superseded = ids()
-            .filter(|id| first < *id && *id < last && !linked(*id))
-            .collect();
-        let traces = ids().filter(|id| *id > last).collect();
-        Chain {
+        let between = |id: &SegmentId| first < *id && *id < last && !linked(*id);
+        let superseded = found.iter().map(|found| found.id).filter(between).collect();
+        let later = found.iter().filter(|found| found.id > last);
+        let later = later.map(|found| (found.id, found.header.clone().ok())).collect();
+        Ok(Chain {
             links,
             superseded,
-            traces,
-        }
+            later,
+        })
     }
 
     /// Where the records of the link at `index` end if a link follows, or where its room ends.
@@ -163,4 +174,19 @@ pub(super) fn catalog(kept: &[Found], end: LogPosition) -> BTreeMap<SegmentId, S
         previous_end = info.end;
     }
     infos
+}
+
+/// The segments that the last of `valid` is linked to, the oldest first.
+fn links(valid: &[&SegmentHeader]) -> Vec<SegmentHeader> {
+    let mut links: Vec<SegmentHeader> = Vec::new();
+    for header in valid.iter().rev() {
+        if links
+            .last()
+            .is_none_or(|next| header.contains_end(next.previous_end))
+        {
+            links.push((*header).clone());
+        }
+    }
+    links.reverse();
+    links
 }
