@@ -1,0 +1,56 @@
+# The only entry points. `make` lists them. Everything is built with the release profile and for the whole workspace,
+# so that RocksDB is compiled once.
+
+SHELL := /bin/bash
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/cairn/target
+CARGO ?= cargo
+BIN := $(CARGO_TARGET_DIR)/release
+ALL := --release --workspace
+
+# Where `make run` keeps its data.
+DATA ?= $(HOME)/.local/share/cairn
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run test e2e bench compare fmt lint deps build guest
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "Built in $(CARGO_TARGET_DIR) (CARGO_TARGET_DIR). Variables: DATA and ARGS (run), ARGS (demo)."
+
+deps: ## install what the build needs and this machine lacks (Debian: apt)
+	@xtask/scripts/deps.sh build
+
+build: deps ## cairnd, cairn and the test programs, in release mode
+	$(CARGO) build $(ALL) --bins
+
+demo: build ## copy a real tree in over NFS, snapshot, break it, restore, kill, fork; every byte compared
+	$(BIN)/cairn-demo $(ARGS)
+
+run: build ## cairnd in the foreground with a workspace "main"; DATA=directory, ARGS=flags of cairnd
+	@xtask/scripts/run.sh "$(BIN)" "$(DATA)" $(ARGS)
+
+fmt: ## format all sources
+	$(CARGO) fmt --all
+
+lint: deps ## formatting, the house rules (xtask tidy), and clippy without a warning
+	$(CARGO) fmt --all -- --check
+	$(CARGO) run --release --quiet -p cairn-xtask -- tidy
+	$(CARGO) clippy $(ALL) --all-targets -- -D warnings
+
+test: lint build ## lint, and all tests that need no root: unit, conformance, model, crash, end to end
+	$(CARGO) test $(ALL)
+
+guest: ## build the guest of `make e2e` (it does so by itself on first use)
+	@xtask/scripts/deps.sh e2e
+	e2e/guest/build
+
+e2e: build ## tests with a Linux kernel NFS client in a small virtual machine (needs root)
+	@xtask/scripts/deps.sh e2e
+	CAIRN_E2E_KERNEL=1 $(CARGO) test $(ALL) --test 'kernel_*' -- --test-threads 1
+
+bench: deps ## criterion benchmarks of the hot paths
+	$(CARGO) bench --workspace --bench '*'
+
+compare: build ## the same work on Cairn and on other systems of this machine
+	$(BIN)/cairn-compare $(ARGS)

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Makes sure that what the build (or, with "e2e", the kernel-client tests) needs from the system is there.
+# Installs what is missing with apt, and nothing if nothing is missing.
+set -euo pipefail
+
+# One "test | Debian package" per line. A test that succeeds means that the package is not needed.
+build_needs='
+command -v c++      | g++
+command -v clang    | clang
+has_libclang        | libclang-dev
+command -v make     | make
+command -v git      | git
+'
+e2e_needs='
+command -v ip       | iproute2
+command -v mke2fs   | e2fsprogs
+command -v flock    | util-linux
+command -v setpriv  | util-linux
+command -v unshare  | util-linux
+command -v dpkg-deb | dpkg
+command -v xz       | xz-utils
+'
+
+# RocksDB's bindings are generated at build time by libclang.
+has_libclang() {
+  [ -n "${LIBCLANG_PATH:-}" ] && return 0
+  local found=(/usr/lib/llvm-*/lib/libclang.so* /usr/lib/*/libclang*.so*)
+  local file
+  for file in "${found[@]}"; do [ -e "$file" ] && return 0; done
+  return 1
+}
+
+case ${1:-build} in
+build) needs=$build_needs ;;
+e2e) needs=$e2e_needs ;;
+*)
+  echo "usage: deps.sh [build|e2e]" >&2
+  exit 2
+  ;;
+esac
+
+missing=()
+while IFS='|' read -r check package; do
+  [ -n "${package// /}" ] || continue
+  # shellcheck disable=SC2086 # the words of the check are words
+  if ! $check >/dev/null 2>&1; then missing+=("${package// /}"); fi
+done <<<"$needs"
+
+if ! command -v cargo >/dev/null; then
+  echo "deps: cargo is missing: install Rust from https://rustup.rs (rust-toolchain.toml picks the version)" >&2
+  exit 1
+fi
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+if ! command -v apt-get >/dev/null; then
+  echo "deps: missing: ${missing[*]} (Debian's names); this machine has no apt-get, please install them yourself" >&2
+  exit 1
+fi
+as_root=()
+if [ "$(id -u)" != 0 ]; then
+  if ! command -v sudo >/dev/null; then
+    echo "deps: missing: ${missing[*]}; neither root nor sudo here: apt-get install ${missing[*]}" >&2
+    exit 1
+  fi
+  as_root=(sudo)
+fi
+echo "deps: installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+if ! ${as_root[@]+"${as_root[@]}"} apt-get install -y --no-install-recommends "${missing[@]}"; then
+  # The package lists may be old or absent.
+  ${as_root[@]+"${as_root[@]}"} apt-get update
+  ${as_root[@]+"${as_root[@]}"} apt-get install -y --no-install-recommends "${missing[@]}"
+fi
