@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cairn_content::log::{DirectoryStore, Log, LogParts, LogSettings, ReplayStart, ReplayedRecord};
+use cairn_content::log::store::SegmentStore;
+use cairn_content::log::{Log, LogParts, LogSettings, ReplayStart, ReplayedRecord};
 use cairn_metadata::engine::Engine;
 use cairn_metadata::{MetadataError, Store};
 use cairn_types::{Clock, ErrorKind, InodeId, Randomness, Timestamp, VolumeId};
@@ -33,8 +33,8 @@ mod diff;
 pub struct VolumesParts {
     /// The metadata.
     pub engine: Arc<dyn Engine>,
-    /// The directory of the hot log's segments. Made if it does not exist.
-    pub log_directory: PathBuf,
+    /// The hot log's segments: a `DirectoryStore`, but for tests.
+    pub segments: Arc<dyn SegmentStore>,
     /// Tells the time of changes.
     pub clock: Arc<dyn Clock>,
     /// Gives ids, generations and verifiers.
@@ -83,10 +83,8 @@ pub enum OpenError {
     #[error("the metadata cannot be opened")]
     Metadata(#[from] MetadataError),
     /// The hot log.
-    #[error("the hot log in {directory} cannot be opened")]
+    #[error("the hot log cannot be opened")]
     Log {
-        /// Its directory.
-        directory: String,
         /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -130,7 +128,7 @@ impl Volumes {
         let mut replayed = Vec::new();
         let log = Arc::new(open_log(
             &store,
-            &parts.log_directory,
+            parts.segments,
             &settings,
             &*parts.randomness,
             &mut replayed,
@@ -261,22 +259,16 @@ struct ForeignContext {
 
 fn open_log(
     store: &Store,
-    directory: &std::path::Path,
+    segments: Arc<dyn SegmentStore>,
     settings: &VolumesSettings,
     randomness: &dyn Randomness,
     replayed: &mut Vec<Replayed>,
 ) -> Result<Log, OpenError> {
     let checkpoint = store.checkpoint()?;
-    let failed = |kind, source: Box<dyn std::error::Error + Send + Sync>| OpenError::Log {
-        directory: directory.display().to_string(),
-        source,
-        kind,
-    };
-    let segments = DirectoryStore::open(directory).map_err(|error| failed(error.kind(), error.into()))?;
     let mut new_identity = [0; 16];
     randomness.fill(&mut new_identity);
     let parts = LogParts {
-        store: Arc::new(segments),
+        store: segments,
         settings: settings.log.clone(),
         new_identity,
     };
@@ -300,8 +292,14 @@ fn open_log(
         Ok::<(), ForeignContext>(())
     });
     opened.map_err(|error| match &error {
-        cairn_content::log::OpenError::Log(log) => failed(log.kind(), error.into()),
-        cairn_content::log::OpenError::Visit { .. } => failed(ErrorKind::Corrupt, error.into()),
+        cairn_content::log::OpenError::Log(log) => OpenError::Log {
+            kind: log.kind(),
+            source: error.into(),
+        },
+        cairn_content::log::OpenError::Visit { .. } => OpenError::Log {
+            kind: ErrorKind::Corrupt,
+            source: error.into(),
+        },
     })
 }
 

@@ -118,9 +118,9 @@ impl Volume {
         set: SetAttributes,
         reply: Record<'_, Created>,
     ) -> Result<Option<Pending<Created>>, Error> {
-        check_new_name(name).or_else(|error| match error {
-            Error::Exists => Err(Error::IsDirectory),
-            error => Err(error),
+        check_new_name(name).map_err(|error| match error {
+            Error::Exists => Error::IsDirectory,
+            error => error,
         })?;
         let (found, parent) = {
             let state = self.state.read();

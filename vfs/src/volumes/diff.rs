@@ -55,7 +55,7 @@ pub(super) fn diff(
     while let Some(level) = stack.last_mut() {
         match walk.step(level)? {
             Step::Next => {}
-            Step::Down(below) => stack.push(below),
+            Step::Down(below) => stack.push(*below),
             Step::Up => {
                 stack.pop();
             }
@@ -123,7 +123,7 @@ impl Level {
 
 enum Step {
     Next,
-    Down(Level),
+    Down(Box<Level>),
     Up,
     Stop,
 }
@@ -201,7 +201,7 @@ impl Walk<'_> {
         if old.is_none() && new.is_none() {
             Ok(Step::Next)
         } else {
-            Ok(Step::Down(Level::new(path, old, new)))
+            Ok(Step::Down(Box::new(Level::new(path, old, new))))
         }
     }
 }
