@@ -3,6 +3,8 @@
 //! The node runs on the in-memory engine and the in-memory segment store, both of which keep, when cut, exactly what was
 //! durable (the segment store also any part of what was not).
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -187,7 +189,7 @@ fn a_workspace_comes_back_as_it_was_at_the_snapshot() {
     let node = Node::fresh(1);
     let small = create(&node, "small");
     let large = create(&node, "large");
-    let bytes: Vec<u8> = (0..3_000_000u32).map(|i| (i * 7 >> 3) as u8).collect();
+    let bytes: Vec<u8> = (0..3_000_000u32).map(|i| ((i * 7) >> 3) as u8).collect();
     write(&node, small, 0, b"hello", Stability::File);
     write(&node, large, 0, &bytes, Stability::Unstable);
     let snapshot = node.volumes.snapshot(&name("w"), NewSnapshot::default()).unwrap();
