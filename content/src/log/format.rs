@@ -307,3 +307,138 @@ fn u64_at(bytes: &[u8], offset: usize) -> u64 {
     number.copy_from_slice(&bytes[offset..offset + 8]);
     u64::from_le_bytes(number)
 }
+
+#[cfg(test)]
+mod tests {
+    use cairn_types::{LogPosition, SegmentId};
+
+    use super::{
+        HeaderFault, RECORD_BYTES_MAX, RecordHeader, RecordKey, SegmentHeader, encode_front, record_bytes,
+        seal_front,
+    };
+    use crate::checksum::{block_checksums, crc32c};
+    use crate::log::RecordFault;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn sample() -> SegmentHeader {
+        SegmentHeader {
+            identity: *b"0123456789abcdef",
+            id: SegmentId(3),
+            base: LogPosition(0x0800_0000),
+            bytes: 0x0400_0000,
+            first_sequence: 0x1234,
+            previous_end: LogPosition(0x07ff_f008),
+            durable: LogPosition(0x07ff_0000),
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_a_segment_header_are_fixed() {
+        let bytes = sample().encode();
+        assert_eq!(bytes.len(), 4096);
+        let expected = concat!(
+            "434149524e4c4f47", // magic
+            "01000000",         // version
+            "913f7341",         // checksum
+            "30313233343536373839616263646566",
+            "0300000000000000", // id
+            "0000000800000000", // base
+            "0000000400000000", // bytes
+            "3412000000000000", // first sequence
+            "08f0ff0700000000", // previous end
+            "0000ff0700000000", // durable
+        );
+        assert_eq!(hex(&bytes[..80]), expected);
+        assert!(bytes[80..].iter().all(|byte| *byte == 0));
+        assert_eq!(SegmentHeader::decode(&bytes), Ok(sample()));
+    }
+
+    #[test]
+    fn headers_that_contradict_themselves_are_refused() {
+        let refused = |change: fn(&mut SegmentHeader)| {
+            let mut header = sample();
+            change(&mut header);
+            matches!(
+                SegmentHeader::decode(&header.encode()),
+                Err(HeaderFault::Invalid(_))
+            )
+        };
+        assert!(refused(
+            |header| header.previous_end = LogPosition(header.base.0 + 8)
+        ));
+        assert!(refused(
+            |header| header.durable = LogPosition(header.previous_end.0 + 8)
+        ));
+        assert!(refused(|header| header.bytes = 4095));
+        assert!(refused(|header| header.base = LogPosition(u64::MAX - 8)));
+        assert!(refused(|header| header.first_sequence = 0));
+        assert!(!refused(|_| ()));
+    }
+
+    #[test]
+    fn the_bytes_of_a_record_are_fixed() {
+        let payload: Vec<u8> = (0..4100u32).map(|i| (i % 251) as u8).collect();
+        let table = block_checksums(&[&payload]);
+        let mut front = encode_front(b"ctx", 4100, &table);
+        let key = RecordKey::new(b"0123456789abcdef");
+        seal_front(
+            &mut front,
+            &key,
+            0x1234,
+            LogPosition(0x0800_1000),
+            LogPosition(0x07ff_0000),
+        );
+        let expected = concat!(
+            "43524543",         // magic
+            "d0ebfc5e",         // checksum
+            "40100000",         // record length
+            "04100000",         // payload length
+            "0300",             // context length
+            "000000000000",     // zeros
+            "3412000000000000", // sequence
+            "0010000800000000", // position
+            "0000ff0700000000", // durable
+            "637478",           // context
+            "fc7790717ce4c1bd", // checksum table
+        );
+        assert_eq!(hex(&front), expected);
+        assert_eq!(record_bytes(3, 4100), 0x1040);
+        assert_eq!(
+            (record_bytes(0, 1), RECORD_BYTES_MAX),
+            (56, 48 + 128 + 4096 + (4 << 20))
+        );
+        let header = RecordHeader::decode(&front).unwrap();
+        assert!(header.verifies(&front, &key));
+        assert!(
+            !header.verifies(&front, &RecordKey::new(&[0; 16])),
+            "a record of another log"
+        );
+        assert_eq!(header.table(&front)[..], table[..]);
+        assert_eq!(table[1], crc32c(&payload[4096..]));
+    }
+
+    #[test]
+    fn any_bytes_are_decoded_or_refused() {
+        let mut front = encode_front(b"ctx", 4100, &[1, 2]);
+        let key = RecordKey::new(&[1; 16]);
+        seal_front(&mut front, &key, 1, LogPosition(4096), LogPosition(0));
+        for bit in 0..front.len() * 8 {
+            let mut flipped = front.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let accepted = RecordHeader::decode(&flipped).is_ok_and(|header| {
+                let front = flipped.get(..header.front_bytes());
+                front.is_some_and(|front| header.verifies(front, &key))
+            });
+            assert!(!accepted, "bit {bit}");
+        }
+        for length in 0..48 {
+            assert!(RecordHeader::decode(&front[..length]).is_err());
+            assert_eq!(RecordHeader::decode(&vec![0; length]), Err(RecordFault::Empty));
+        }
+        assert_eq!(RecordHeader::decode(&[0; 100]), Err(RecordFault::Empty));
+        assert_eq!(RecordHeader::decode(&[0xff; 100]), Err(RecordFault::Header));
+    }
+}
