@@ -38,11 +38,12 @@ impl fmt::Debug for SnapshotId {
     }
 }
 
-/// How a person names a snapshot. Resolution, in this order: `latest`; a tag (the newest snapshot that carries it);
+/// How a person names a snapshot. Resolution, in this order: `latest` (the newest that somebody asked for, so that restoring
+/// it twice gives the same: safety snapshots are named by id); a tag (the newest snapshot that carries it);
 /// an id, or a prefix of at least four hexadecimal digits that fits exactly one snapshot of the workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SnapshotReference {
-    /// The newest snapshot.
+    /// The newest snapshot that somebody asked for.
     Latest,
     /// A tag, or an id prefix: which of the two is known only against the workspace's snapshots.
     Name(Tag),

@@ -267,7 +267,9 @@ impl Volumes {
     ) -> Result<SnapshotRecord, ControlError> {
         let mut records = self.shared.store.snapshots(volume.id).map_err(failed)?;
         let wanted = match reference {
-            SnapshotReference::Latest => records.pop(),
+            SnapshotReference::Latest => records
+                .into_iter()
+                .rfind(|record| record.origin == Origin::Requested),
             SnapshotReference::Name(tag) => {
                 let tagged = records.iter().rposition(|record| record.tags.contains(tag));
                 match tagged {
