@@ -345,3 +345,58 @@ impl Log {
         self.poison(&error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::io;
+    use std::sync::Arc;
+
+    use super::super::testing::MemoryStore;
+    use super::super::{Log, LogError, LogParts, LogSettings, ReplayStart};
+
+    fn log() -> Log {
+        let store = Arc::new(MemoryStore::new());
+        let parts = LogParts {
+            store,
+            settings: LogSettings::default(),
+            new_identity: [1; 16],
+        };
+        Log::open::<Infallible>(parts, ReplayStart::default(), &mut |_| Ok(())).unwrap()
+    }
+
+    #[test]
+    fn nothing_after_a_record_that_is_not_written_counts_as_written() {
+        let log = log();
+        let first = log.append(b"", &[b"first"]).unwrap();
+        let gap = log.reserve(64).unwrap();
+        let second = log.append(b"", &[b"second"]).unwrap();
+        assert_eq!((gap.start, gap.end), (first.end, second.start));
+        assert_eq!(log.tail.lock().returned, second.end);
+        assert_eq!(log.wait_until_written(first.end).unwrap().0, first.end);
+        assert!(log.tail.lock().complete(&gap));
+        assert_eq!(log.sync().unwrap(), second.end);
+    }
+
+    #[test]
+    fn a_record_without_room_is_taken_back_only_if_none_follows() {
+        let no_space = || LogError::NoSpace(io::ErrorKind::StorageFull.into());
+        let log = log();
+        let first = log.append(b"", &[b"first"]).unwrap();
+        let gap = log.reserve(64).unwrap();
+        assert!(matches!(log.write_failed(&gap, no_space()), LogError::NoSpace(_)));
+        assert_eq!(log.end(), first.end);
+        let gap = log.reserve(64).unwrap();
+        let second = log.append(b"", &[b"second"]).unwrap();
+        assert!(matches!(
+            log.write_failed(&gap, no_space()),
+            LogError::Poisoned { .. }
+        ));
+        assert!(matches!(
+            log.wait_until_written(second.end),
+            Err(LogError::Poisoned { .. })
+        ));
+        assert!(matches!(log.sync(), Err(LogError::Poisoned { .. })));
+        assert_eq!(log.read(&second.slice).unwrap(), &b"second"[..]);
+    }
+}

@@ -51,7 +51,10 @@ impl Log {
 
     /// Waits until everything up to `target` is in the files, and says up to where everything is, and which segments
     /// hold the part of it that is not durable.
-    fn wait_until_written(&self, target: LogPosition) -> Result<(LogPosition, Vec<Arc<Segment>>), LogError> {
+    pub(super) fn wait_until_written(
+        &self,
+        target: LogPosition,
+    ) -> Result<(LogPosition, Vec<Arc<Segment>>), LogError> {
         let mut tail = self.tail.lock();
         while tail.written < target {
             self.check_poison()?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use cairn_types::{ErrorKind, LogPosition, SegmentId};
 
+use super::super::store::SegmentStore;
 use super::super::testing::MemoryStore;
 use super::super::{Log, LogError, LogParts, OpenError, RecordFault, ReplayStart, SegmentInfo};
 use super::{SMALL, Seen, fill, open};
@@ -191,7 +192,7 @@ fn a_file_that_shrank_or_vanished_is_found() {
             );
         }
         let damaged = store.fork();
-        super::super::store::SegmentStore::remove(&damaged, info.id).unwrap();
+        damaged.remove(info.id).unwrap();
         assert_eq!(failure(&damaged, known(&written)).kind(), ErrorKind::Corrupt);
     }
     let nothing = failure(&MemoryStore::new(), known(&written));
@@ -243,7 +244,7 @@ fn segments_of_other_logs_other_names_and_other_versions_are_refused() {
         let mut copied = Vec::new();
         assert!(from.damage(id, |bytes| copied.clone_from(bytes)));
         if !to.damage(name, |bytes| bytes.clone_from(&copied)) {
-            super::super::store::SegmentStore::create(to, name).unwrap();
+            to.create(name).unwrap();
             assert!(to.damage(name, |bytes| bytes.clone_from(&copied)));
         }
     };
@@ -287,33 +288,110 @@ fn segments_of_other_logs_other_names_and_other_versions_are_refused() {
 }
 
 #[test]
-fn a_copy_of_the_log_stored_in_the_log_is_only_data() {
+fn damage_is_found_by_what_a_later_record_of_the_same_segment_knows() {
     let store = MemoryStore::new();
     let (log, _) = open(&store, ReplayStart::default()).unwrap();
     let first = log.append(b"", &[b"first"]).unwrap();
+    log.sync().unwrap();
+    log.append(b"", &[b"second"]).unwrap();
+    drop(log);
+    assert!(store.damage(SegmentId(1), |bytes| bytes[first.start.0 as usize + 9] ^= 1));
+    let error = failure(&store, ReplayStart::default());
+    let LogError::DamagedRecord {
+        segment,
+        offset,
+        fault,
+        durable,
+    } = error
+    else {
+        panic!("{error:?}")
+    };
+    assert_eq!(
+        (segment, offset, fault),
+        (SegmentId(1), 4096, RecordFault::Header)
+    );
+    assert_eq!(durable, first.end);
+}
+
+#[test]
+fn segments_after_a_torn_tail_go() {
+    let store = MemoryStore::new();
+    let (log, _) = open(&store, ReplayStart::default()).unwrap();
+    let mut written = Vec::new();
+    while log.segments().len() < 3 {
+        written.extend(fill(&log));
+    }
+    let segments = log.segments().len();
+    drop(log);
+    let torn = &written[3];
+    assert!(store.damage(SegmentId(1), |bytes| bytes[torn.slice.offset() as usize] ^= 1));
+    let (log, seen) = open(&store, ReplayStart::default()).unwrap();
+    assert_eq!(seen[..], written[..3]);
+    assert_eq!(log.recovery().removed_segments, segments as u64 - 1);
+    assert_eq!(store.list().unwrap(), [SegmentId(1)]);
+    assert_eq!(
+        store.open(SegmentId(1)).unwrap().length().unwrap(),
+        written[2].end.0
+    );
+    assert_eq!((log.segments().len(), log.disk_bytes()), (1, written[2].end.0));
+    assert!(matches!(
+        log.read(&written.last().unwrap().slice),
+        Err(LogError::NoSegment { .. })
+    ));
+}
+
+/// The bytes of the first records of a log with the identity of all logs of these tests: they claim that it was
+/// durable up to the end of the second one.
+fn three_records() -> Vec<u8> {
+    let store = MemoryStore::new();
+    let (log, _) = open(&store, ReplayStart::default()).unwrap();
+    log.append(b"", &[b"first"]).unwrap();
+    log.sync().unwrap();
     log.append(b"", &[b"second"]).unwrap();
     log.sync().unwrap();
+    let third = log.append(b"", &[b"third"]).unwrap();
     let mut copied = Vec::new();
-    assert!(store.damage(SegmentId(1), |bytes| copied.extend_from_slice(&bytes[4096..4400])));
-    // Twice, at all alignments, so that copies of records begin at aligned offsets of the segment, too.
-    for shift in 0..8 {
-        log.append(b"", &[&vec![0; shift], &copied, &copied]).unwrap();
-    }
-    log.sync().unwrap();
-    drop(log);
-    let (_, seen) = open(&store.fork(), ReplayStart::default()).unwrap();
-    assert_eq!(seen.len(), 10);
-    // The tail is lost: the copies that lie behind its end are not taken for it.
-    let cut = first.end.0 as usize;
-    let lost = MemoryStore::new();
-    let (log, _) = open(&lost, ReplayStart::default()).unwrap();
+    let end = third.end.0 as usize;
+    assert!(store.damage(SegmentId(1), |bytes| copied.extend_from_slice(&bytes[4096..end])));
+    copied
+}
+
+#[test]
+fn a_copy_of_the_log_stored_in_the_log_is_only_data() {
+    let copied = three_records();
+    let store = MemoryStore::new();
+    let (log, _) = open(&store, ReplayStart::default()).unwrap();
     let first = log.append(b"", &[b"first"]).unwrap();
     let second = log.append(b"", &[b"second"]).unwrap();
+    // At all alignments, so that copies of records begin at aligned offsets of the segment, too.
     for shift in 0..8 {
-        log.append(b"", &[&vec![0; shift], &copied, &copied]).unwrap();
+        log.append(b"", &[&vec![0; shift], &copied]).unwrap();
     }
     drop(log);
-    assert!(lost.damage(SegmentId(1), |bytes| bytes[cut..second.end.0 as usize].fill(0)));
-    let (log, seen) = open(&lost, ReplayStart::default()).unwrap();
+    assert_eq!(open(&store.fork(), ReplayStart::default()).unwrap().1.len(), 10);
+    // The second record is lost: the copies behind it claim that such a one was durable, but at another place.
+    let lost = first.end.0 as usize..second.end.0 as usize;
+    assert!(store.damage(SegmentId(1), |bytes| bytes[lost].fill(0)));
+    let (log, seen) = open(&store, ReplayStart::default()).unwrap();
     assert_eq!((seen.len(), log.end()), (1, first.end));
+}
+
+#[test]
+fn a_record_at_another_place_than_its_own_is_none() {
+    let copied = three_records();
+    let third = &copied[copied.len() - 64..];
+    assert_eq!(third[..4], *b"CREC");
+    let store = MemoryStore::new();
+    let (log, _) = open(&store, ReplayStart::default()).unwrap();
+    log.append(b"", &[b"first"]).unwrap();
+    let second = log.append(b"", &[b"a longer second one"]).unwrap();
+    drop(log);
+    let end = second.end.0 as usize;
+    assert!(store.damage(SegmentId(1), |bytes| bytes[end..end + 64].copy_from_slice(third)));
+    let (log, seen) = open(&store, ReplayStart::default()).unwrap();
+    assert_eq!((seen.len(), log.end()), (2, second.end));
+    assert_eq!(
+        log.recovery().torn,
+        Some((SegmentId(1), second.end.0, RecordFault::Header))
+    );
 }
