@@ -1,4 +1,7 @@
 //! The store of production: segment files `NNNNNNNNNNNNNNNN.seg` in a local directory.
+//!
+//! Room is reserved with `fallocate(2)`, so that a full disk shows when a segment is made and not later. A file system
+//! that does not support it still works, but there a full disk may show in a write or in a sync, and so stop the log.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
