@@ -1,5 +1,7 @@
 //! Reading and writing the bytes of values. Reading is bounded and never panics.
 
+use cairn_types::Timestamp;
+
 /// Stored bytes that are no value of their kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("stored {what} is malformed at byte {offset}")]
@@ -63,6 +65,16 @@ impl<'a> Reader<'a> {
 
     pub fn i64(&mut self) -> Result<i64, DecodeError> {
         Ok(i64::from_le_bytes(self.array()?))
+    }
+
+    /// Seconds since 1970, i64, and nanoseconds within the second, u32.
+    pub fn time(&mut self) -> Result<Timestamp, DecodeError> {
+        let seconds = self.i64()?;
+        let error = self.error();
+        match self.u32()? {
+            nanoseconds @ 0..1_000_000_000 => Ok(Timestamp::new(seconds, nanoseconds)),
+            _ => Err(error),
+        }
     }
 
     /// A byte that is 0 or 1.
@@ -131,6 +143,11 @@ impl Writer {
 
     pub fn i64(&mut self, value: i64) {
         self.bytes(&value.to_le_bytes());
+    }
+
+    pub fn time(&mut self, time: Timestamp) {
+        self.i64(time.seconds());
+        self.u32(time.nanoseconds());
     }
 
     pub fn bytes(&mut self, bytes: &[u8]) {

@@ -105,20 +105,6 @@ pub(crate) fn kind_of(code: u8) -> Option<FileKind> {
     })
 }
 
-fn write_time(writer: &mut Writer, time: Timestamp) {
-    writer.i64(time.seconds());
-    writer.u32(time.nanoseconds());
-}
-
-fn read_time(reader: &mut Reader<'_>) -> Result<Timestamp, DecodeError> {
-    let seconds = reader.i64()?;
-    let error = reader.error();
-    match reader.u32()? {
-        nanoseconds @ 0..1_000_000_000 => Ok(Timestamp::new(seconds, nanoseconds)),
-        _ => Err(error),
-    }
-}
-
 impl InodeRecord {
     pub(crate) fn body(inode: InodeId) -> Vec<u8> {
         body(inode, ObjectKind::Attributes)
@@ -136,9 +122,9 @@ impl InodeRecord {
         writer.u64(self.size);
         writer.u32(self.device.major);
         writer.u32(self.device.minor);
-        write_time(&mut writer, self.accessed);
-        write_time(&mut writer, self.modified);
-        write_time(&mut writer, self.changed);
+        writer.time(self.accessed);
+        writer.time(self.modified);
+        writer.time(self.changed);
         writer.u64(self.data_version);
         writer.u64(self.log_sequence);
         writer.u64(self.used);
@@ -172,9 +158,9 @@ impl InodeRecord {
                 major: reader.u32()?,
                 minor: reader.u32()?,
             },
-            accessed: read_time(&mut reader)?,
-            modified: read_time(&mut reader)?,
-            changed: read_time(&mut reader)?,
+            accessed: reader.time()?,
+            modified: reader.time()?,
+            changed: reader.time()?,
             data_version: reader.u64()?,
             log_sequence: reader.u64()?,
             used: reader.u64()?,

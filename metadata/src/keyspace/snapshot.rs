@@ -90,8 +90,7 @@ impl SnapshotRecord {
             Origin::Requested => 1,
             Origin::Safety => 2,
         });
-        writer.i64(self.created.seconds());
-        writer.u32(self.created.nanoseconds());
+        writer.time(self.created);
         writer.u64(self.usage.inodes);
         writer.u64(self.usage.bytes);
         writer.u8(u8::from(self.parent.is_some()));
@@ -122,7 +121,7 @@ impl SnapshotRecord {
             2 => Origin::Safety,
             _ => return Err(error),
         };
-        let created = Timestamp::new(reader.i64()?, reader.u32()?);
+        let created = reader.time()?;
         let usage = Usage {
             inodes: reader.u64()?,
             bytes: reader.u64()?,

@@ -143,8 +143,7 @@ impl VolumeRecord {
         writer.u64(self.inodes_reserved.0);
         writer.u64(self.next_snapshot);
         writer.u64(self.snapshots);
-        writer.i64(self.created.seconds());
-        writer.u32(self.created.nanoseconds());
+        writer.time(self.created);
         write_id(&mut writer, self.last_snapshot);
         write_id(&mut writer, self.forked_from);
         write_policy(&mut writer, &self.policy);
@@ -162,7 +161,7 @@ impl VolumeRecord {
         let inodes_reserved = InodeId(reader.u64()?);
         let next_snapshot = reader.u64()?;
         let snapshots = reader.u64()?;
-        let created = Timestamp::new(reader.i64()?, reader.u32()?);
+        let created = reader.time()?;
         let last_snapshot = read_id(&mut reader)?;
         let forked_from = read_id(&mut reader)?;
         let policy = read_policy(&mut reader)?;
