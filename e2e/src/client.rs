@@ -28,11 +28,11 @@ const JUKEBOX_PAUSE: Duration = Duration::from_millis(20);
 const JUKEBOX_RETRIES_MAX: u32 = 500;
 
 /// A file handle: opaque to the client, at most 64 bytes (RFC 1813 section 2.3.3).
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Handle(Arc<[u8]>);
 
 impl Handle {
-    fn wire(&self) -> nfs_fh3 {
+    pub(crate) fn wire(&self) -> nfs_fh3 {
         nfs_fh3 {
             data: Opaque::owned(self.0.to_vec()),
         }
@@ -103,7 +103,7 @@ impl ClientError {
         matches!(
             self,
             ClientError::Rpc {
-                source: RpcError::Lost { .. } | RpcError::Silent { .. },
+                source: RpcError::Lost { .. },
                 ..
             }
         )

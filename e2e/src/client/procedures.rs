@@ -19,24 +19,24 @@ use super::attributes::{self, Attributes, Kind, SetAttributes};
 use super::{Client, ClientError, Handle};
 
 /// Procedure numbers and names.
-const GETATTR: (u32, &str) = (1, "GETATTR");
-const SETATTR: (u32, &str) = (2, "SETATTR");
-const LOOKUP: (u32, &str) = (3, "LOOKUP");
-const READLINK: (u32, &str) = (5, "READLINK");
-const READ: (u32, &str) = (6, "READ");
-const WRITE: (u32, &str) = (7, "WRITE");
-const CREATE: (u32, &str) = (8, "CREATE");
-const MKDIR: (u32, &str) = (9, "MKDIR");
-const SYMLINK: (u32, &str) = (10, "SYMLINK");
-const MKNOD: (u32, &str) = (11, "MKNOD");
-const REMOVE: (u32, &str) = (12, "REMOVE");
-const RMDIR: (u32, &str) = (13, "RMDIR");
-const RENAME: (u32, &str) = (14, "RENAME");
-const LINK: (u32, &str) = (15, "LINK");
-const READDIRPLUS: (u32, &str) = (17, "READDIRPLUS");
-const FSSTAT: (u32, &str) = (18, "FSSTAT");
-const FSINFO: (u32, &str) = (19, "FSINFO");
-const COMMIT: (u32, &str) = (21, "COMMIT");
+pub(crate) const GETATTR: (u32, &str) = (1, "GETATTR");
+pub(crate) const SETATTR: (u32, &str) = (2, "SETATTR");
+pub(crate) const LOOKUP: (u32, &str) = (3, "LOOKUP");
+pub(crate) const READLINK: (u32, &str) = (5, "READLINK");
+pub(crate) const READ: (u32, &str) = (6, "READ");
+pub(crate) const WRITE: (u32, &str) = (7, "WRITE");
+pub(crate) const CREATE: (u32, &str) = (8, "CREATE");
+pub(crate) const MKDIR: (u32, &str) = (9, "MKDIR");
+pub(crate) const SYMLINK: (u32, &str) = (10, "SYMLINK");
+pub(crate) const MKNOD: (u32, &str) = (11, "MKNOD");
+pub(crate) const REMOVE: (u32, &str) = (12, "REMOVE");
+pub(crate) const RMDIR: (u32, &str) = (13, "RMDIR");
+pub(crate) const RENAME: (u32, &str) = (14, "RENAME");
+pub(crate) const LINK: (u32, &str) = (15, "LINK");
+pub(crate) const READDIRPLUS: (u32, &str) = (17, "READDIRPLUS");
+pub(crate) const FSSTAT: (u32, &str) = (18, "FSSTAT");
+pub(crate) const FSINFO: (u32, &str) = (19, "FSINFO");
+pub(crate) const COMMIT: (u32, &str) = (21, "COMMIT");
 
 /// Bytes of a directory that one READDIRPLUS asks for.
 const DIRECTORY_PAGE_BYTES: u32 = 512 << 10;
