@@ -10,8 +10,11 @@
 //! its synced part is not told from a torn tail: what follows the damage is dropped, with a warning in the log.)
 //!
 //! After a failed sync, or any failed WAL write but for lack of space, nothing more is written until the store is
-//! opened again. Lack of space is different: RocksDB writes no more until a check every few seconds finds space again,
-//! then goes on by itself, and so does this engine.
+//! opened again. Lack of space is different: RocksDB writes no more until a check every 5 seconds finds space again,
+//! then goes on by itself, and so does this engine. In one case it does not: when the WAL itself has no room for a record
+//! and a sync starts at that very moment, RocksDB takes the sync for failed and stops; nothing acknowledged is lost, but
+//! the store has to be opened again. It takes somebody else to use up both the space that [`SpaceReserve`] keeps and the
+//! space that RocksDB allocates for a WAL ahead.
 //!
 //! Deleted ranges are markers that scans across them pay for until compaction has removed them: delete ranges that are
 //! done with, not ranges that are written and scanned all the time.
