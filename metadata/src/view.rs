@@ -254,12 +254,12 @@ impl<'a> View<'a> {
         name: &[u8],
         limit: usize,
     ) -> Result<Vec<DirentRecord>, MetadataError> {
-        let mut from = dirent::name_body(directory, name);
-        if name.is_empty() {
-            from.pop();
+        // Past the name's body and all that starts with it, as the keys of its old versions do.
+        let from = if name.is_empty() {
+            body(directory, ObjectKind::EntryByName)
         } else {
-            from.push(0);
-        }
+            prefix_end(&dirent::name_body(directory, name))
+        };
         let to = prefix_end(&body(directory, ObjectKind::EntryByName));
         self.collect(&from, &to, limit, DirentRecord::decode_by_name)
     }
@@ -274,7 +274,7 @@ impl<'a> View<'a> {
         let Some(first_end) = range.start().checked_add(1) else {
             return Ok(Vec::new());
         };
-        if range.is_empty() {
+        if range.is_empty() || limit == 0 {
             return Ok(Vec::new());
         }
         let from = ExtentRecord::body(inode, first_end);

@@ -1,5 +1,7 @@
 //! Scanning a range of objects through a lineage: a merge of one ordered cursor per branch.
 
+use std::cmp::Ordering;
+
 use bytes::Bytes;
 use cairn_types::Epoch;
 
@@ -7,7 +9,7 @@ use super::Level;
 use crate::engine::{Engine, Pair};
 use crate::error::MetadataError;
 use crate::keyspace::codec::DecodeError;
-use crate::keyspace::{HEAD_KEY_PREFIX, Version, head_key, history_key, history_prefix};
+use crate::keyspace::{HEAD_KEY_PREFIX, Version, head_key, history_key, history_prefix, prefix_end};
 
 /// Entries fetched at once: few at first, since most scans want few.
 const BATCH_FIRST: usize = 32;
@@ -26,13 +28,13 @@ struct Entries<'a> {
 }
 
 impl<'a> Entries<'a> {
-    fn new(engine: &'a dyn Engine, from: Vec<u8>, to: Vec<u8>) -> Self {
+    fn new(engine: &'a dyn Engine, from: Vec<u8>, to: Vec<u8>, size: usize) -> Self {
         Entries {
             engine,
             from,
             to,
             batch: Vec::new().into_iter(),
-            size: BATCH_FIRST,
+            size,
             more: true,
         }
     }
@@ -85,9 +87,21 @@ fn value_of(value: &Bytes) -> Result<(Epoch, Option<Bytes>), MetadataError> {
 }
 
 /// The objects of one branch at its level, in the order of bodies.
+///
+/// A branch changes while its points are read, and a change moves a version from the newest ones to the history in one step.
+/// So a point is read window by window: a batch of newest versions first, then the history of the bodies that the batch spans.
+/// What had changed before the first read is in the history by then; what changes between the two is found in both, as the
+/// same version, and counts once. The other order would miss what moves in between.
 struct Cursor<'a> {
+    engine: &'a dyn Engine,
     level: Level,
-    newest: Entries<'a>,
+    /// Newest versions that are not read yet: a range of head keys, and how many to read at once.
+    from: Vec<u8>,
+    to: Vec<u8>,
+    size: usize,
+    more: bool,
+    /// The window.
+    newest: std::vec::IntoIter<Pair>,
     older: Option<Entries<'a>>,
     /// Candidates that were read ahead, one from each source.
     newest_found: Option<Found>,
@@ -96,42 +110,73 @@ struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     fn new(engine: &'a dyn Engine, level: Level, from: &[u8], to: &[u8]) -> Result<Self, MetadataError> {
-        let newest = Entries::new(engine, head_key(level.branch, from), head_key(level.branch, to));
-        let older = level.epoch.map(|_| {
-            Entries::new(
-                engine,
-                history_prefix(level.branch, from),
-                history_prefix(level.branch, to),
-            )
-        });
         let mut cursor = Cursor {
+            engine,
             level,
-            newest,
-            older,
+            from: head_key(level.branch, from),
+            to: head_key(level.branch, to),
+            size: BATCH_FIRST,
+            more: true,
+            newest: Vec::new().into_iter(),
+            older: None,
             newest_found: None,
             older_found: None,
         };
-        cursor.fill_newest()?;
-        cursor.fill_older()?;
+        cursor.fill()?;
         Ok(cursor)
     }
 
-    fn fill_newest(&mut self) -> Result<(), MetadataError> {
-        self.newest_found = None;
-        while let Some((key, value)) = self.newest.next()? {
-            let (birth, value) = value_of(&value)?;
-            if self.level.epoch.is_none_or(|epoch| birth <= epoch) {
-                self.newest_found = Some((key.slice(HEAD_KEY_PREFIX..), value));
-                break;
-            }
+    fn open_window(&mut self) -> Result<(), MetadataError> {
+        let pairs = self.engine.scan(&self.from, &self.to, self.size)?;
+        self.more = pairs.len() == self.size;
+        // A full batch spans up to its last body, whose versions in the history start with it.
+        let end = match pairs.last() {
+            Some((last, _)) if self.more => prefix_end(last),
+            _ => self.to.clone(),
+        };
+        if self.level.epoch.is_some() {
+            let history = |key: &[u8]| {
+                let body = key.get(HEAD_KEY_PREFIX..).unwrap_or_default();
+                history_prefix(self.level.branch, body)
+            };
+            let (from, to) = (history(&self.from), history(&end));
+            self.older = Some(Entries::new(self.engine, from, to, self.size));
         }
+        self.from = end;
+        self.size = (self.size * 2).min(BATCH_MAX);
+        self.newest = pairs.into_iter();
         Ok(())
     }
 
-    fn fill_older(&mut self) -> Result<(), MetadataError> {
-        self.older_found = None;
+    /// Reads ahead until there is a candidate, if any is left.
+    fn fill(&mut self) -> Result<(), MetadataError> {
+        loop {
+            if self.newest_found.is_none() {
+                self.newest_found = self.next_newest()?;
+            }
+            if self.older_found.is_none() {
+                self.older_found = self.next_older()?;
+            }
+            if self.peek().is_some() || !self.more {
+                return Ok(());
+            }
+            self.open_window()?;
+        }
+    }
+
+    fn next_newest(&mut self) -> Result<Option<Found>, MetadataError> {
+        for (key, value) in self.newest.by_ref() {
+            let (birth, value) = value_of(&value)?;
+            if self.level.epoch.is_none_or(|epoch| birth <= epoch) {
+                return Ok(Some((key.slice(HEAD_KEY_PREFIX..), value)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn next_older(&mut self) -> Result<Option<Found>, MetadataError> {
         let (Some(older), Some(epoch)) = (self.older.as_mut(), self.level.epoch) else {
-            return Ok(());
+            return Ok(None);
         };
         while let Some((key, value)) = older.next()? {
             let (body, last) = split_history(&key)?;
@@ -140,20 +185,13 @@ impl<'a> Cursor<'a> {
                 continue;
             }
             // The smallest last epoch at or after ours decides; later ones of the same object are of no interest.
-            older.seek(
-                &[
-                    history_key(self.level.branch, &body, Epoch(u64::MAX)).as_slice(),
-                    &[0],
-                ]
-                .concat(),
-            );
+            older.seek(&prefix_end(&history_prefix(self.level.branch, &body)));
             let (birth, value) = value_of(&value)?;
             if birth <= epoch {
-                self.older_found = Some((body, value));
-                break;
+                return Ok(Some((body, value)));
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     fn peek(&self) -> Option<&Bytes> {
@@ -164,23 +202,23 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Takes the object of the smallest body. An object is found in one source only: its newest version was born at or
-    /// before the epoch, or it was not.
+    /// Takes the object of the smallest body.
     fn next(&mut self) -> Result<Option<Found>, MetadataError> {
-        let newest_first = match (&self.newest_found, &self.older_found) {
-            (Some((newest, _)), Some((older, _))) => newest <= older,
-            (Some(_), None) => true,
-            _ => false,
+        let order = match (&self.newest_found, &self.older_found) {
+            (Some((newest, _)), Some((older, _))) => newest.cmp(older),
+            (Some(_), None) => Ordering::Less,
+            _ => Ordering::Greater,
         };
-        if newest_first {
-            let found = self.newest_found.take();
-            self.fill_newest()?;
-            Ok(found)
-        } else {
-            let found = self.older_found.take();
-            self.fill_older()?;
-            Ok(found)
-        }
+        let found = match order {
+            Ordering::Less => self.newest_found.take(),
+            Ordering::Greater => self.older_found.take(),
+            Ordering::Equal => {
+                self.older_found = None;
+                self.newest_found.take()
+            }
+        };
+        self.fill()?;
+        Ok(found)
     }
 }
 

@@ -1,0 +1,437 @@
+//! A store and, beside it, the naive model of all its volumes; both do the same steps.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use cairn_metadata::engine::memory::MemoryEngine;
+use cairn_metadata::engine::rocks::{RocksEngine, RocksSettings};
+use cairn_metadata::engine::{Durability, Engine};
+use cairn_metadata::store::{OpenVolume, SnapshotDetails};
+use cairn_metadata::{
+    Lineage, MetadataError, Origin, Point, SnapshotRecord, Store, Transaction, Usage, View, VolumeRecord,
+};
+use cairn_types::{BranchId, ExportPolicy, InodeId, SnapshotId, Timestamp, VolumeId, WorkspaceName};
+use tempfile::TempDir;
+
+use crate::tree::{Change, FIRST_LATE, Tree};
+
+/// Most volumes at once.
+const VOLUMES_MAX: usize = 3;
+/// Most branches that a branch descends from here.
+const DEPTH_MAX: u32 = 7;
+
+/// What happens. Choices are taken modulo what there is.
+#[derive(Debug, Clone)]
+pub enum Step {
+    Change {
+        volume: usize,
+        changes: Vec<Change>,
+        durability: Durability,
+    },
+    Snapshot(usize),
+    EndEpoch(usize),
+    /// The volume, and which of its snapshots.
+    Restore(usize, usize),
+    Fork(usize, usize),
+    Delete(usize),
+    Sweep,
+    Reopen,
+    /// Only the engine in memory has one; another is closed and opened.
+    PowerCut,
+}
+
+/// Where the store is.
+pub enum Place {
+    Memory(MemoryEngine),
+    Disk(TempDir),
+}
+
+impl Place {
+    /// On disk, with buffers of the smallest size, so that some of the data reaches table files.
+    pub fn disk() -> Self {
+        Place::Disk(tempfile::tempdir().unwrap())
+    }
+
+    pub fn open(&self) -> Arc<dyn Engine> {
+        match self {
+            Place::Memory(engine) => Arc::new(engine.clone()),
+            Place::Disk(directory) => {
+                let settings = RocksSettings {
+                    write_buffer_bytes: 64 << 10,
+                    write_buffers: 2,
+                    ..RocksSettings::default()
+                };
+                Arc::new(RocksEngine::open(directory.path(), settings).unwrap())
+            }
+        }
+    }
+}
+
+fn record(number: u64) -> VolumeRecord {
+    VolumeRecord {
+        name: WorkspaceName::new(&format!("w{number}")).unwrap(),
+        head: BranchId(0),
+        inodes_reserved: InodeId(FIRST_LATE),
+        next_snapshot: 1,
+        snapshots: 0,
+        created: Timestamp::new(number as i64, 0),
+        last_snapshot: None,
+        forked_from: None,
+        policy: ExportPolicy::default(),
+    }
+}
+
+fn details(number: u64) -> SnapshotDetails {
+    SnapshotDetails {
+        id: SnapshotId((u128::from(number) << 64 | 0xabcd).to_be_bytes()),
+        origin: Origin::Requested,
+        created: Timestamp::new(number as i64, 0),
+        note: format!("{number}"),
+        tags: Vec::new(),
+    }
+}
+
+/// A new volume without a model.
+pub fn plain_volume(store: &Store, number: u64) -> OpenVolume {
+    let root = crate::tree::record(7);
+    store.create_volume(record(number), &root).unwrap().unwrap()
+}
+
+/// A snapshot without a model.
+pub fn plain_snapshot(store: &Store, volume: &mut OpenVolume, number: u64) -> SnapshotRecord {
+    store.take_snapshot(volume, details(number)).unwrap()
+}
+
+/// A fork without a model.
+pub fn plain_fork(store: &Store, from: &SnapshotRecord, number: u64) -> OpenVolume {
+    store.fork_volume(record(number), from).unwrap().unwrap()
+}
+
+/// A volume as it should be.
+#[derive(Debug, Clone)]
+struct Volume {
+    open: OpenVolume,
+    live: Tree,
+    snapshots: Vec<(SnapshotRecord, Tree)>,
+    /// Ends of epochs that no snapshot keeps. Their branches live as long as the volume.
+    points: Vec<(Point, Tree)>,
+    /// The next inode number: never taken back, and handed on to forks.
+    fresh: u64,
+}
+
+/// What a store should hold.
+#[derive(Debug, Clone, Default)]
+struct Model {
+    volumes: Vec<Volume>,
+    /// The parent of every branch that was not swept.
+    branches: BTreeMap<u64, Option<u64>>,
+}
+
+/// A store with its model.
+pub struct World {
+    place: Place,
+    store: Option<Store>,
+    model: Model,
+    /// The model at the last moment of durability.
+    durable: Model,
+    /// Numbers for names and ids.
+    next: u64,
+}
+
+impl World {
+    pub fn new(place: Place) -> Self {
+        let store = Store::open(place.open()).unwrap();
+        let mut world = World {
+            place,
+            store: Some(store),
+            model: Model::default(),
+            durable: Model::default(),
+            next: 1,
+        };
+        world.create();
+        world
+    }
+
+    pub fn store(&self) -> &Store {
+        self.store.as_ref().unwrap()
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn volume_record(&mut self, fresh: u64, forked_from: Option<SnapshotId>) -> VolumeRecord {
+        VolumeRecord {
+            inodes_reserved: InodeId(fresh),
+            forked_from,
+            ..record(self.number())
+        }
+    }
+
+    fn details(&mut self, origin: Origin) -> SnapshotDetails {
+        let number = self.number();
+        SnapshotDetails {
+            origin,
+            ..details(number)
+        }
+    }
+
+    fn create(&mut self) {
+        let record = self.volume_record(FIRST_LATE, None);
+        let root = crate::tree::record(7);
+        let open = self.store().create_volume(record, &root).unwrap().unwrap();
+        self.admit(open, Tree::with_root(root), FIRST_LATE);
+    }
+
+    fn admit(&mut self, open: OpenVolume, live: Tree, fresh: u64) {
+        self.model.note_branch(&open);
+        self.model.volumes.push(Volume {
+            open,
+            live,
+            snapshots: Vec::new(),
+            points: Vec::new(),
+            fresh,
+        });
+        self.durable = self.model.clone();
+    }
+
+    /// Does a step; tells whether it may have changed what anybody but the volume's live tree shows.
+    pub fn step(&mut self, step: &Step) -> bool {
+        let count = self.model.volumes.len();
+        match step {
+            Step::Change {
+                volume,
+                changes,
+                durability,
+            } => {
+                self.change(volume % count, changes, *durability);
+                false
+            }
+            Step::Snapshot(volume) => {
+                let details = self.details(Origin::Requested);
+                let store = self.store.as_ref().unwrap();
+                let volume = &mut self.model.volumes[volume % count];
+                let record = store.take_snapshot(&mut volume.open, details).unwrap();
+                volume.snapshots.push((record, volume.live.clone()));
+                self.durable = self.model.clone();
+                false
+            }
+            Step::EndEpoch(volume) => {
+                let store = self.store.as_ref().unwrap();
+                let volume = &mut self.model.volumes[volume % count];
+                let point = store.end_epoch(&mut volume.open).unwrap();
+                volume.points.push((point, volume.live.clone()));
+                false
+            }
+            Step::Restore(volume, snapshot) => self.restore(volume % count, *snapshot),
+            Step::Fork(volume, snapshot) => self.fork(volume % count, *snapshot),
+            Step::Delete(volume) => self.delete(volume % count),
+            Step::Sweep => {
+                self.sweep();
+                true
+            }
+            Step::Reopen => {
+                self.reopen();
+                true
+            }
+            Step::PowerCut => {
+                if let Place::Memory(engine) = &mut self.place {
+                    *engine = engine.power_cut();
+                    self.model = self.durable.clone();
+                }
+                self.reopen();
+                true
+            }
+        }
+    }
+
+    fn change(&mut self, volume: usize, changes: &[Change], durability: Durability) {
+        let store = self.store.as_ref().unwrap();
+        let engine = store.engine();
+        let volume = &mut self.model.volumes[volume];
+        let lineage = Lineage::live(engine, volume.open.record.head).unwrap();
+        let mut transaction = Transaction::new(engine, &lineage, volume.open.branch.epoch);
+        for change in changes {
+            volume.live.change(&mut transaction, change, &mut volume.fresh);
+        }
+        volume.open.usage = Usage {
+            inodes: volume.open.usage.inodes + 1,
+            bytes: volume.fresh,
+        };
+        transaction.put_usage(volume.open.usage);
+        volume.open.record.inodes_reserved = InodeId(volume.fresh);
+        transaction.put_volume(volume.open.id, &volume.open.record);
+        transaction.commit(durability).unwrap();
+        if durability == Durability::Power {
+            self.durable = self.model.clone();
+        }
+    }
+
+    /// A snapshot of the volume, unless it has none or too long a lineage.
+    fn choose(&self, volume: usize, snapshot: usize) -> Option<(SnapshotRecord, Tree)> {
+        let snapshots = &self.model.volumes[volume].snapshots;
+        // Half of the choices are the newest one, so that lineages grow.
+        let index = (snapshot % (2 * snapshots.len().max(1))).min(snapshots.len().checked_sub(1)?);
+        let (record, tree) = &snapshots[index];
+        let depth = self.store().branch(record.point.branch).unwrap().depth;
+        (depth < DEPTH_MAX).then(|| (record.clone(), tree.clone()))
+    }
+
+    fn restore(&mut self, volume: usize, snapshot: usize) -> bool {
+        let Some((target, tree)) = self.choose(volume, snapshot) else {
+            return false;
+        };
+        let details = self.details(Origin::Safety);
+        let store = self.store.as_ref().unwrap();
+        let volume = &mut self.model.volumes[volume];
+        let before = volume.open.clone();
+        let safety = store.restore(&mut volume.open, &target, details).unwrap();
+        assert_eq!(safety.point.branch, before.record.head);
+        assert_eq!(safety.usage, before.usage);
+        assert_eq!(volume.open.usage, target.usage);
+        assert_eq!(volume.open.branch.parent, Some(target.point));
+        volume.snapshots.push((safety, volume.live.clone()));
+        volume.live = tree;
+        let open = volume.open.clone();
+        self.model.note_branch(&open);
+        self.durable = self.model.clone();
+        true
+    }
+
+    fn fork(&mut self, volume: usize, snapshot: usize) -> bool {
+        if self.model.volumes.len() == VOLUMES_MAX {
+            return false;
+        }
+        let Some((from, tree)) = self.choose(volume, snapshot) else {
+            return false;
+        };
+        let fresh = self.model.volumes[volume].fresh;
+        let record = self.volume_record(fresh, Some(from.id));
+        let open = self.store().fork_volume(record, &from).unwrap().unwrap();
+        assert_eq!(open.usage, from.usage);
+        self.admit(open, tree, fresh);
+        true
+    }
+
+    fn delete(&mut self, volume: usize) -> bool {
+        if self.model.volumes.len() == 1 {
+            return false;
+        }
+        let volume = self.model.volumes.remove(volume);
+        let store = self.store();
+        store.delete_volume(&volume.open).unwrap();
+        assert_eq!(store.volume_named(&volume.open.record.name).unwrap(), None);
+        for (record, _) in &volume.snapshots {
+            assert_eq!(store.snapshot(record.id).unwrap(), None);
+        }
+        assert_eq!(store.snapshots(volume.open.id).unwrap(), []);
+        self.durable = self.model.clone();
+        true
+    }
+
+    fn sweep(&mut self) {
+        let live = self.model.live_branches();
+        let dead: Vec<u64> = self
+            .model
+            .branches
+            .keys()
+            .copied()
+            .filter(|id| !live.contains(id))
+            .collect();
+        let store = self.store.as_ref().unwrap();
+        assert_eq!(store.sweep_branches().unwrap(), dead.len());
+        for id in &dead {
+            let found = store.branch(BranchId(*id));
+            assert!(matches!(found, Err(MetadataError::Missing { .. })), "{found:?}");
+            self.model.branches.remove(id);
+        }
+        assert_eq!(store.sweep_branches().unwrap(), 0, "nothing is left to sweep");
+    }
+
+    fn reopen(&mut self) {
+        // The store on disk can be open once only.
+        self.store = None;
+        self.store = Some(Store::open(self.place.open()).unwrap());
+    }
+
+    /// Compares the live tree of every volume.
+    pub fn check_live(&self) {
+        let engine = self.store().engine();
+        for volume in &self.model.volumes {
+            let lineage = Lineage::live(engine, volume.open.record.head).unwrap();
+            let context = format!("the live tree of volume {}", volume.open.id);
+            volume
+                .live
+                .check(&View::new(engine, &lineage), volume.fresh, &context);
+        }
+    }
+
+    /// Compares everything: the catalogue, and every state of every volume.
+    pub fn check(&self) {
+        self.check_live();
+        self.check_catalogue();
+        for volume in &self.model.volumes {
+            let snapshots = volume
+                .snapshots
+                .iter()
+                .map(|(record, tree)| (record.point, tree, "snapshot"));
+            let points = volume.points.iter().map(|(point, tree)| (*point, tree, "epoch"));
+            for (point, tree, what) in snapshots.chain(points) {
+                let engine = self.store().engine();
+                let lineage = Lineage::at(engine, point).unwrap();
+                let context = format!("{what} at {point:?} of volume {}", volume.open.id);
+                tree.check(&View::new(engine, &lineage), volume.fresh, &context);
+            }
+        }
+    }
+
+    fn check_catalogue(&self) {
+        let store = self.store();
+        let opens: BTreeMap<VolumeId, OpenVolume> = self
+            .model
+            .volumes
+            .iter()
+            .map(|volume| (volume.open.id, volume.open.clone()))
+            .collect();
+        let found = store.volumes().unwrap();
+        assert!(found.iter().eq(opens.values()), "{found:?}");
+        for volume in &self.model.volumes {
+            let name = &volume.open.record.name;
+            assert_eq!(store.volume_named(name).unwrap(), Some(volume.open.id));
+            let records: Vec<SnapshotRecord> = volume
+                .snapshots
+                .iter()
+                .map(|(record, _)| record.clone())
+                .collect();
+            assert_eq!(store.snapshots(volume.open.id).unwrap(), records);
+            for record in records {
+                let found = store.snapshot(record.id).unwrap();
+                assert_eq!(found, Some((volume.open.id, record)));
+            }
+        }
+    }
+}
+
+impl Model {
+    fn note_branch(&mut self, open: &OpenVolume) {
+        let parent = open.branch.parent.map(|point| point.branch.0);
+        self.branches.insert(open.record.head.0, parent);
+    }
+
+    /// The branches that a volume or a snapshot needs.
+    fn live_branches(&self) -> BTreeSet<u64> {
+        let mut live = BTreeSet::new();
+        for volume in &self.volumes {
+            let snapshots = volume.snapshots.iter().map(|(record, _)| record.point.branch.0);
+            for mut id in snapshots.chain([volume.open.record.head.0]) {
+                while live.insert(id)
+                    && let Some(parent) = self.branches[&id]
+                {
+                    id = parent;
+                }
+            }
+        }
+        live
+    }
+}
