@@ -1,0 +1,176 @@
+//! The same jobs through one Linux kernel client, in a guest, on `cairnd`, on NFS-Ganesha and on nfsserve over our volumes;
+//! all on the same disk. Absolute figures are those of a User-Mode-Linux guest: only ratios carry over.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use cairn_benches::{Node as InProcess, WORKSPACE};
+use cairn_e2e::control::Control;
+use cairn_e2e::guest::{Guest, Mount, Share};
+use cairn_e2e::node::{Node, NodeSettings};
+use cairn_vfs::VolumesSettings;
+use clap::Args;
+
+use crate::ganesha::Ganesha;
+use crate::nfsserve_adapter;
+use crate::report::Report;
+
+/// What is measured.
+#[derive(Debug, Args)]
+pub struct KernelArguments {
+    /// Figures of each kind; their median is shown.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Size of the file that is written and read, in MiB.
+    #[arg(long, default_value_t = 512)]
+    size_mib: u64,
+    /// Number of small files.
+    #[arg(long, default_value_t = 1000)]
+    files: usize,
+    /// Leave nfsserve out: it is slow, and hangs some clients.
+    #[arg(long)]
+    without_nfsserve: bool,
+}
+
+const OURS: &str = "cairnd";
+/// One round of one subject takes at most this long.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// The jobs, as the guest runs them in a fresh directory of the mount.
+fn script(arguments: &KernelArguments, program: &str) -> String {
+    let size = arguments.size_mib;
+    let files = arguments.files;
+    format!(
+        "set -e\n\
+         dir=$(mktemp -d run.XXXXXX)\n\
+         job() {{ name=$1; shift; fio --name=job --directory=\"$dir\" --filename=file --output-format=terse --terse-version=3 \"$@\" > /tmp/fio; printf 'fio\\t%s\\t%s\\n' \"$name\" \"$(cut -d';' -f7,8,48,49 /tmp/fio)\"; }}\n\
+         drop() {{ sync; echo 3 > /proc/sys/vm/drop_caches; }}\n\
+         job 'sequential write, fsync, KiB/s' --rw=write --bs=1M --size={size}M --end_fsync=1\n\
+         drop\n\
+         job 'sequential read, KiB/s' --rw=read --bs=1M --size={size}M\n\
+         drop\n\
+         job 'random read 4 KiB x16, IOPS' --rw=randread --bs=4k --size={size}M --direct=1 --ioengine=libaio --iodepth=16 --runtime=8 --time_based\n\
+         job 'random write 4 KiB x16, IOPS' --rw=randwrite --bs=4k --size={size}M --direct=1 --ioengine=libaio --iodepth=16 --runtime=8 --time_based\n\
+         rm \"$dir/file\"\n\
+         {program} work \"$dir\" --files {files}\n\
+         rmdir \"$dir\"\n"
+    )
+}
+
+fn measure(
+    arguments: &KernelArguments,
+    subject: &str,
+    mount: Mount,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let program = std::env::current_exe()?;
+    let share = Share::read_only(program.parent().context("this program has no directory")?);
+    let name = program
+        .file_name()
+        .context("this program has no name")?
+        .to_string_lossy()
+        .into_owned();
+    let script = script(arguments, &format!("{}/{name}", share.guest));
+    let output = Guest::run(&[mount], &script, LIMIT, &[share])?;
+    for line in output.stdout.lines() {
+        let fields: Vec<&str> = line.split('\t').collect();
+        match fields.as_slice() {
+            ["fio", work, figures] => {
+                // read bandwidth; read IOPS; write bandwidth; write IOPS: of a job, two are zero.
+                let figures: Vec<f64> = figures
+                    .split(';')
+                    .filter_map(|figure| figure.parse().ok())
+                    .collect();
+                let [read_rate, read_iops, write_rate, write_iops] = figures.as_slice() else {
+                    bail!("fio's figures of {work} on {subject} are not understood: {line}");
+                };
+                let figure = if work.contains("IOPS") {
+                    read_iops + write_iops
+                } else {
+                    read_rate + write_rate
+                };
+                report.add(work, subject, figure);
+            }
+            [work, figure] => report.add(&format!("{work}/s"), subject, figure.parse()?),
+            _ => {}
+        }
+    }
+    if !output.is_success() {
+        bail!(
+            "the jobs failed on {subject}: {:?}\n{}\n{}",
+            output.ending,
+            output.stdout,
+            output.stderr
+        );
+    }
+    Ok(())
+}
+
+/// Measures all subjects in turn, round by round.
+pub fn run(arguments: &KernelArguments) -> anyhow::Result<()> {
+    Guest::check()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let directory = cairn_benches::directory()?;
+    let mut report = Report::default();
+    for round in 0..arguments.rounds {
+        eprintln!("round {} of {}: cairnd", round + 1, arguments.rounds);
+        on_cairnd(
+            arguments,
+            &runtime,
+            &directory.path().join(format!("cairnd-{round}")),
+            &mut report,
+        )?;
+        eprintln!("round {} of {}: ganesha", round + 1, arguments.rounds);
+        on_ganesha(
+            arguments,
+            &directory.path().join(format!("ganesha-{round}")),
+            &mut report,
+        )?;
+        if !arguments.without_nfsserve {
+            eprintln!("round {} of {}: nfsserve", round + 1, arguments.rounds);
+            if let Err(error) = on_nfsserve(arguments, &runtime, &mut report) {
+                eprintln!("nfsserve did not finish: {error:#}");
+            }
+        }
+    }
+    report.print(OURS);
+    Ok(())
+}
+
+fn on_cairnd(
+    arguments: &KernelArguments,
+    runtime: &tokio::runtime::Runtime,
+    data: &Path,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let node = runtime.block_on(Node::start(&NodeSettings::new(data)))?;
+    runtime.block_on(async { Control::connect(node.socket()).await?.create(WORKSPACE).await })?;
+    let mount = Mount::new(node.nfs(), format!("/{WORKSPACE}"));
+    measure(arguments, OURS, mount, report)?;
+    drop(node);
+    Ok(std::fs::remove_dir_all(data)?)
+}
+
+fn on_ganesha(arguments: &KernelArguments, data: &Path, report: &mut Report) -> anyhow::Result<()> {
+    let export = data.join("export");
+    std::fs::create_dir_all(&export)?;
+    let server = Ganesha::start(data, &export)?;
+    let mount = Mount::new(server.address, export.display().to_string());
+    let mount = mount.with(&format!("mountport={}", server.mount_port));
+    measure(arguments, "ganesha", mount, report)?;
+    drop(server);
+    Ok(std::fs::remove_dir_all(data)?)
+}
+
+fn on_nfsserve(
+    arguments: &KernelArguments,
+    runtime: &tokio::runtime::Runtime,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let node = InProcess::new(VolumesSettings::default())?;
+    let path = format!("/{WORKSPACE}");
+    let address = runtime.block_on(nfsserve_adapter::serve(Arc::clone(&node.volumes), &path))?;
+    measure(arguments, "nfsserve", Mount::new(address, "/"), report)
+}

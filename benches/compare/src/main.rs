@@ -1,0 +1,38 @@
+//! `cairn-compare`: the same work on Cairn and on other systems of this machine, in one run; ratios of medians.
+
+use clap::{Parser, Subcommand};
+
+mod ganesha;
+mod kernel;
+mod nfsserve_adapter;
+mod report;
+mod transport;
+mod work;
+
+/// Measures Cairn beside other systems, in one run on this machine, and prints medians and their ratios.
+///
+/// Example: cairn-compare transport --seconds 3 --rounds 5
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// One connection on loopback: our server, a bare responder and nfsserve.
+    Transport(transport::TransportArguments),
+    /// A Linux kernel client in a guest: cairnd, NFS-Ganesha and nfsserve. Needs root.
+    Kernel(kernel::KernelArguments),
+    /// The small-file jobs themselves, on a mounted directory; run in the guest.
+    #[command(hide = true)]
+    Work(work::WorkArguments),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::Transport(arguments) => transport::run(&arguments),
+        Command::Kernel(arguments) => kernel::run(&arguments),
+        Command::Work(arguments) => work::run(&arguments),
+    }
+}
