@@ -69,7 +69,8 @@ pub struct SnapshotDetails {
 
 impl Store {
     /// Opens the metadata in `engine`, and writes the format version into an empty one.
-    /// Errors: [`MetadataError::NewerFormat`].
+    /// Errors: [`MetadataError::NewerFormat`]; [`MetadataError::Damaged`] or [`MetadataError::Missing`] if there is no telling
+    /// the format.
     pub fn open(engine: Arc<dyn Engine>) -> Result<Store, MetadataError> {
         match engine.get(cell::FORMAT_KEY)? {
             Some(value) => {
@@ -155,7 +156,7 @@ impl Store {
         root: &InodeRecord,
     ) -> Result<Option<OpenVolume>, MetadataError> {
         let usage = Usage { inodes: 1, bytes: 0 };
-        self.add_volume(record, None, 0, usage, &mut |branch, batch| {
+        self.add_volume(record, None, usage, &mut |branch, batch| {
             let version = Version {
                 birth: Epoch::FIRST,
                 value: Some(&root.encode()),
@@ -166,15 +167,17 @@ impl Store {
     }
 
     /// Makes a volume that starts as a snapshot; `None` if the name is taken. Durable on return.
+    /// Errors: [`MetadataError::TooDeep`].
     pub fn fork_volume(
         &self,
         record: VolumeRecord,
         from: &SnapshotRecord,
     ) -> Result<Option<OpenVolume>, MetadataError> {
-        let depth = self.child_depth(from.point)?;
-        self.add_volume(record, Some(from.point), depth, from.usage, &mut |_, _| {})
+        self.add_volume(record, Some(from.point), from.usage, &mut |_, _| {})
     }
 
+    /// The depth of a branch that starts at `point`. The catalogue is locked, lest the sweep take the point's branch
+    /// before the new one refers to it.
     fn child_depth(&self, point: Point) -> Result<u32, MetadataError> {
         let depth = self.branch(point.branch)?.depth + 1;
         if depth >= LINEAGE_DEPTH_MAX {
@@ -190,7 +193,6 @@ impl Store {
         &self,
         mut record: VolumeRecord,
         parent: Option<Point>,
-        depth: u32,
         usage: Usage,
         extra: &mut dyn FnMut(BranchId, &mut Batch),
     ) -> Result<Option<OpenVolume>, MetadataError> {
@@ -199,6 +201,7 @@ impl Store {
         if self.engine.get(&name_key)?.is_some() {
             return Ok(None);
         }
+        let depth = parent.map_or(Ok(0), |point| self.child_depth(point))?;
         let mut ids = self.next_ids()?;
         let (id, head) = (VolumeId(ids.volume), BranchId(ids.branch));
         ids = NextIds {
@@ -270,14 +273,15 @@ impl Store {
 
     /// Makes the volume's live tree equal to `target`: first takes a snapshot of what it is, then gives the volume a new
     /// head that starts at `target`. One atomic change, durable on return. `volume` is brought up to date.
+    /// Errors: [`MetadataError::TooDeep`].
     pub fn restore(
         &self,
         volume: &mut OpenVolume,
         target: &SnapshotRecord,
         safety: SnapshotDetails,
     ) -> Result<SnapshotRecord, MetadataError> {
-        let depth = self.child_depth(target.point)?;
         let _catalogue = self.catalogue.lock();
+        let depth = self.child_depth(target.point)?;
         let mut ids = self.next_ids()?;
         let head = BranchId(ids.branch);
         ids.branch += 1;
@@ -357,25 +361,6 @@ impl Store {
             what: format!("snapshot {id}"),
         })?;
         Ok(Some((volume, SnapshotRecord::decode(&value)?)))
-    }
-
-    /// The ids of at most `limit` snapshots of any volume that start with the bytes `prefix`.
-    pub fn snapshots_with_prefix(
-        &self,
-        prefix: &[u8],
-        limit: usize,
-    ) -> Result<Vec<(VolumeId, SnapshotId)>, MetadataError> {
-        let from = [b"I", prefix].concat();
-        let mut found = Vec::new();
-        for (key, place) in self.engine.scan(&from, &prefix_end(&from), limit)? {
-            let malformed = crate::keyspace::codec::DecodeError {
-                what: "snapshot id key",
-                offset: 1,
-            };
-            let id = key.get(1..).and_then(|id| id.try_into().ok()).ok_or(malformed)?;
-            found.push((snapshot::decode_place(&place)?.0, SnapshotId(id)));
-        }
-        Ok(found)
     }
 
     /// Every record of the hot log that ends at or before this position is in the metadata.

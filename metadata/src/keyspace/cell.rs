@@ -19,9 +19,11 @@ pub(crate) const NEXT_IDS_KEY: &[u8] = b"Fn";
 
 pub(crate) fn decode_format(bytes: &[u8]) -> Result<u32, DecodeError> {
     let mut reader = Reader::new("format version", bytes);
+    let error = reader.error();
     let version = reader.u32()?;
     reader.end()?;
-    Ok(version)
+    // There never was a format 0.
+    if version == 0 { Err(error) } else { Ok(version) }
 }
 
 pub(crate) fn decode_checkpoint(bytes: &[u8]) -> Result<LogPosition, DecodeError> {
