@@ -52,5 +52,5 @@ e2e: build ## tests with a Linux kernel NFS client in a small virtual machine (n
 bench: deps ## criterion benchmarks of the hot paths
 	$(CARGO) bench --workspace --bench '*'
 
-compare: build ## the same work on Cairn and on other systems of this machine
-	$(BIN)/cairn-compare $(ARGS)
+compare: build ## the same work on Cairn and on other systems of this machine; ARGS=kernel needs root
+	$(BIN)/cairn-compare $(or $(ARGS),transport)

@@ -21,8 +21,9 @@ pub const TABLE: &[(&str, &[&str])] = &[
     ("api", &["types"]),
     ("daemon", &["types", "content", "metadata", "vfs", "nfs", "api"]),
     ("cli", &["types", "api"]),
-    ("benches", &[ANYTHING]),
     ("e2e", &[ANYTHING]),
+    ("benches", &[ANYTHING]),
+    ("benches/compare", &[ANYTHING]),
     ("xtask", &[]),
 ];
 
