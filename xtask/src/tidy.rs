@@ -51,8 +51,10 @@ pub fn run(workspace: &Workspace) -> Vec<Finding> {
     findings.extend(manifests::members_inherit_lints(workspace));
     for file in &workspace.files {
         if file.path.ends_with(".rs") {
-            findings.extend(sources::opens_with_module_docs(file));
-            findings.extend(sources::is_not_too_long(file));
+            if !sources::is_generated(file) {
+                findings.extend(sources::opens_with_module_docs(file));
+                findings.extend(sources::is_not_too_long(file));
+            }
             findings.extend(sources::is_not_mod_rs(file));
             findings.extend(sources::nothing_left_undone(file));
         }

@@ -7,6 +7,18 @@ use crate::workspace::SourceFile;
 /// Lines that a file may have. Past it, it is two rooms with one door.
 const LINES_MAX: usize = 800;
 
+/// Lines at a file's beginning in which a generator says that it wrote it.
+const GENERATED_WITHIN: usize = 5;
+
+/// Whether a generator wrote the file (and said so as generators do). Nobody reads it from its first line.
+pub fn is_generated(file: &SourceFile) -> bool {
+    let mark = concat!("@gener", "ated");
+    file.text
+        .lines()
+        .take(GENERATED_WITHIN)
+        .any(|line| line.starts_with("//") && line.contains(mark))
+}
+
 /// Every file opens with `//!`: what it owns, its invariants, what it does not do.
 pub fn opens_with_module_docs(file: &SourceFile) -> Option<Finding> {
     let docs = file.text.lines().next().and_then(|line| line.strip_prefix("//!"));
@@ -88,6 +100,20 @@ mod tests {
         ] {
             assert!(opens_with_module_docs(&file("a.rs", bad)).is_some(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn generated_files_say_so_in_a_comment_at_their_beginning() {
+        let mark = concat!("// This file is @gener", "ated by a tool.\n");
+        assert!(is_generated(&file("a.rs", mark)));
+        assert!(!is_generated(&file(
+            "a.rs",
+            &format!("{}{mark}", "fn a() {}\n".repeat(GENERATED_WITHIN))
+        )));
+        assert!(!is_generated(&file(
+            "a.rs",
+            concat!("let a = \"@gener", "ated\";\n")
+        )));
     }
 
     #[test]
