@@ -5,6 +5,7 @@
 //! the client closes it, when it breaks the protocol or stands still, or at shutdown: reading stops, calls in execution are
 //! finished and their replies written, for a bounded time.
 
+pub(crate) mod batch;
 pub(crate) mod budget;
 pub(crate) mod calls;
 pub(crate) mod outbox;

@@ -13,6 +13,7 @@ use cairn_vfs::filesystem::Caller;
 use crate::rpc::auth::Credential;
 
 /// Whether the client behind `peer` may use the export.
+#[inline]
 pub(crate) fn admits(policy: &ExportPolicy, peer: SocketAddr) -> bool {
     policy.admits(peer.ip(), peer.port())
 }
@@ -20,7 +21,7 @@ pub(crate) fn admits(policy: &ExportPolicy, peer: SocketAddr) -> bool {
 /// On whose behalf a call is made: the credential after squashing. A client that gives no identity is anonymous under
 /// every rule. Under [`Squash::Root`], uid 0, gid 0 and group 0 become the anonymous ones, each by itself; under
 /// [`Squash::All`] nothing of the credential is left.
-pub(crate) fn caller(policy: &ExportPolicy, credential: &Credential) -> Caller {
+pub(crate) fn caller(policy: &ExportPolicy, credential: &Credential<'_>) -> Caller {
     let anonymous = || Caller {
         uid: policy.anonymous_uid,
         gid: policy.anonymous_gid,
@@ -47,11 +48,11 @@ pub(crate) fn caller(policy: &ExportPolicy, credential: &Credential) -> Caller {
     }
 }
 
-fn groups(groups: &[u32], map: impl Fn(u32) -> u32) -> Arc<[u32]> {
-    if groups.is_empty() {
+fn groups(groups: impl ExactSizeIterator<Item = u32>, map: impl Fn(u32) -> u32) -> Arc<[u32]> {
+    if groups.len() == 0 {
         Arc::default()
     } else {
-        groups.iter().map(|group| map(*group)).collect()
+        groups.map(map).collect()
     }
 }
 
@@ -61,10 +62,10 @@ mod tests {
     use cairn_vfs::filesystem::Caller;
 
     use super::caller;
-    use crate::rpc::auth::{Credential, decode};
+    use crate::rpc::auth::{Credential, OwnedCredential, decode};
     use crate::xdr::Decoder;
 
-    fn sys(uid: u32, gid: u32, groups: &[u32]) -> Credential {
+    fn sys(uid: u32, gid: u32, groups: &[u32]) -> OwnedCredential {
         let mut words = vec![
             1,
             20 + 4 * groups.len() as u32,
@@ -77,7 +78,7 @@ mod tests {
         words.extend(groups);
         words.extend([0, 0]);
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
-        decode(&mut Decoder::new(&bytes)).unwrap().unwrap()
+        OwnedCredential::from(&decode(&mut Decoder::new(&bytes)).unwrap().unwrap())
     }
 
     fn policy(squash: Squash) -> ExportPolicy {
@@ -101,11 +102,17 @@ mod tests {
     fn squashing() {
         let root = sys(0, 0, &[0, 5]);
         let user = sys(7, 8, &[0, 9]);
-        assert_eq!(caller(&policy(Squash::None), &root), is(0, 0, &[0, 5]));
-        assert_eq!(caller(&policy(Squash::Root), &root), is(500, 600, &[600, 5]));
-        assert_eq!(caller(&policy(Squash::Root), &user), is(7, 8, &[600, 9]));
-        assert_eq!(caller(&policy(Squash::Root), &sys(7, 0, &[])), is(7, 600, &[]));
-        assert_eq!(caller(&policy(Squash::All), &user), is(500, 600, &[]));
+        assert_eq!(caller(&policy(Squash::None), &root.borrow()), is(0, 0, &[0, 5]));
+        assert_eq!(
+            caller(&policy(Squash::Root), &root.borrow()),
+            is(500, 600, &[600, 5])
+        );
+        assert_eq!(caller(&policy(Squash::Root), &user.borrow()), is(7, 8, &[600, 9]));
+        assert_eq!(
+            caller(&policy(Squash::Root), &sys(7, 0, &[]).borrow()),
+            is(7, 600, &[])
+        );
+        assert_eq!(caller(&policy(Squash::All), &user.borrow()), is(500, 600, &[]));
         assert_eq!(
             caller(&policy(Squash::None), &Credential::None),
             is(500, 600, &[])

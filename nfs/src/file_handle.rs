@@ -64,6 +64,7 @@ impl HandleCodec {
     }
 
     /// The object that a handle names; `None` if this server never gave it out.
+    #[inline]
     pub(crate) fn decode(&self, bytes: &[u8]) -> Option<ObjectId> {
         let bytes: &HandleBytes = bytes.try_into().ok()?;
         let (coded, code) = bytes.split_at(CODED);
@@ -86,6 +87,7 @@ impl HandleCodec {
         })
     }
 
+    #[inline]
     fn code(&self, coded: &[u8]) -> [u8; 8] {
         let mut hasher = self.keyed;
         hasher.write(coded);

@@ -32,9 +32,7 @@ impl Counter {
 /// Calls of one procedure.
 #[derive(Debug, Default)]
 pub struct ProcedureMetrics {
-    /// Calls answered, replays of the duplicate request cache not counted.
-    pub calls: Counter,
-    /// Those of them whose answer was not success.
+    /// Calls whose answer was not success.
     pub failures: Counter,
     /// Sum of the times from decoded request to complete reply, in nanoseconds.
     pub latency_nanoseconds: Counter,
@@ -42,18 +40,28 @@ pub struct ProcedureMetrics {
 }
 
 impl ProcedureMetrics {
+    /// Calls answered, replays of the duplicate request cache not counted.
+    pub fn calls(&self) -> u64 {
+        self.latency().iter().sum()
+    }
+
     /// Calls by latency, not cumulative: `[n]` took at most 2^n microseconds and more than bucket n-1 allows.
     pub fn latency(&self) -> [u64; LATENCY_BUCKETS] {
         std::array::from_fn(|bucket| self.latency[bucket].get())
     }
 
-    pub(crate) fn record(&self, elapsed: Duration, failed: bool) {
-        self.calls.add(1);
-        if failed {
-            self.failures.add(1);
+    /// Counts `calls` of which each took `elapsed`.
+    pub(crate) fn record_many(&self, calls: u32, failures: u32, elapsed: Duration) {
+        if failures > 0 {
+            self.failures.add(u64::from(failures));
         }
-        self.latency_nanoseconds.add(elapsed.as_nanos() as u64);
-        self.latency[bucket(elapsed)].add(1);
+        self.latency_nanoseconds
+            .add(u64::from(calls) * elapsed.as_nanos() as u64);
+        self.latency[bucket(elapsed)].add(u64::from(calls));
+    }
+
+    pub(crate) fn record(&self, elapsed: Duration, failed: bool) {
+        self.record_many(1, u32::from(failed), elapsed);
     }
 }
 
@@ -137,7 +145,7 @@ mod tests {
             .unwrap()
             .1;
         assert_eq!(
-            (commit.calls.get(), commit.failures.get(), commit.latency()[2]),
+            (commit.calls(), commit.failures.get(), commit.latency()[2]),
             (1, 1, 1)
         );
     }

@@ -35,11 +35,13 @@ pub enum XdrError {
 }
 
 /// Bytes of zero that follow `length` bytes of opaque data.
+#[inline]
 pub(crate) fn padding(length: usize) -> usize {
     length.wrapping_neg() & 3
 }
 
 /// Bytes that an opaque item of `length` bytes takes with its length word and padding.
+#[inline]
 pub(crate) fn opaque_bytes(length: usize) -> usize {
     4 + length + padding(length)
 }
@@ -51,15 +53,18 @@ pub(crate) struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
+    #[inline]
     pub(crate) fn new(input: &'a [u8]) -> Self {
         Decoder { input }
     }
 
     /// What has not been read yet.
+    #[inline]
     pub(crate) fn remaining(&self) -> &'a [u8] {
         self.input
     }
 
+    #[inline]
     fn take(&mut self, length: usize) -> Result<&'a [u8], XdrError> {
         let error = XdrError::Truncated {
             needed: length,
@@ -71,6 +76,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// Fixed-length opaque data whose length is a multiple of four.
+    #[inline]
     pub(crate) fn fixed<const N: usize>(&mut self) -> Result<[u8; N], XdrError> {
         let error = XdrError::Truncated {
             needed: N,
@@ -81,14 +87,17 @@ impl<'a> Decoder<'a> {
         Ok(*taken)
     }
 
+    #[inline]
     pub(crate) fn u32(&mut self) -> Result<u32, XdrError> {
         self.fixed().map(u32::from_be_bytes)
     }
 
+    #[inline]
     pub(crate) fn u64(&mut self) -> Result<u64, XdrError> {
         self.fixed().map(u64::from_be_bytes)
     }
 
+    #[inline]
     pub(crate) fn boolean(&mut self) -> Result<bool, XdrError> {
         match self.u32()? {
             0 => Ok(false),
@@ -98,6 +107,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// Variable-length opaque data or a string of at most `limit` bytes.
+    #[inline]
     pub(crate) fn opaque(&mut self, limit: usize) -> Result<&'a [u8], XdrError> {
         let length = self.u32()?;
         if length as usize > limit {
@@ -110,6 +120,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// Checks that nothing is left.
+    #[inline]
     pub(crate) fn finish(self) -> Result<(), XdrError> {
         match self.input.len() {
             0 => Ok(()),
@@ -127,14 +138,55 @@ pub(crate) trait Encode {
 }
 
 impl Encode for BytesMut {
+    #[inline]
     fn put_bool(&mut self, value: bool) {
         self.put_u32(u32::from(value));
     }
 
+    #[inline]
     fn put_opaque(&mut self, data: &[u8]) {
         self.put_u32(data.len() as u32);
         self.put_slice(data);
         self.put_bytes(0, padding(data.len()));
+    }
+}
+
+/// Items of known sizes put together on the stack, to be appended in one piece: appending them one by one costs a check
+/// and a call for each.
+pub(crate) struct Block<const N: usize> {
+    bytes: [u8; N],
+    length: usize,
+}
+
+impl<const N: usize> Block<N> {
+    #[inline(always)]
+    pub(crate) fn new() -> Self {
+        Block {
+            bytes: [0; N],
+            length: 0,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn fixed<const M: usize>(&mut self, bytes: [u8; M]) {
+        self.bytes[self.length..self.length + M].copy_from_slice(&bytes);
+        self.length += M;
+    }
+
+    #[inline(always)]
+    pub(crate) fn u32(&mut self, value: u32) {
+        self.fixed(value.to_be_bytes());
+    }
+
+    #[inline(always)]
+    pub(crate) fn u64(&mut self, value: u64) {
+        self.fixed(value.to_be_bytes());
+    }
+
+    /// What has been put so far.
+    #[inline(always)]
+    pub(crate) fn filled(&self) -> &[u8] {
+        &self.bytes[..self.length]
     }
 }
 

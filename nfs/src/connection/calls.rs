@@ -6,13 +6,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use cairn_vfs::filesystem::FileSystem;
 use tokio::io::AsyncWrite;
-use tokio::time::Instant;
 
 use super::Connection;
+use super::batch::Batch;
 use super::budget::{Reservation, SMALL_REPLY_BYTES};
 use super::outbox::Message;
 use crate::mount3;
@@ -21,7 +22,7 @@ use crate::nfs3::dispatch::{self, Context, Outcome};
 use crate::nfs3::status::Status;
 use crate::nfs3::types::{self as nfs3, Procedure, handle};
 use crate::portmap;
-use crate::rpc::auth::Credential;
+use crate::rpc::auth::OwnedCredential;
 use crate::rpc::message::{
     CALL_HEADER_BYTES_MAX, CallError, CallHeader, NoCall, Refusal, begin_reply, decode_call, end_reply,
     put_accepted, put_refusal,
@@ -51,7 +52,7 @@ pub(crate) enum LargeDisposition {
 /// A call for the workers.
 pub(crate) struct Job {
     xid: u32,
-    credential: Credential,
+    credential: OwnedCredential,
     work: Work,
     /// Bytes of the request and of the largest reply it can have.
     pub(crate) cost: usize,
@@ -88,7 +89,8 @@ enum Target {
     Portmap,
 }
 
-fn route(header: &CallHeader) -> Result<Target, Refusal> {
+#[inline]
+fn route(header: &CallHeader<'_>) -> Result<Target, Refusal> {
     let version = |low: u32, high: u32| {
         let served = (low..=high).contains(&header.version);
         if served {
@@ -145,11 +147,7 @@ fn reply_bytes(procedure: Procedure, arguments: &[u8], transfer_bytes_max: u32) 
 
 impl<F: FileSystem, W: AsyncWrite + Unpin + Send + 'static> Connection<F, W> {
     /// Takes a complete record: answers it into `batch`, or makes a job of it.
-    pub(crate) fn begin(
-        self: &Arc<Self>,
-        record: &[u8],
-        batch: &mut BytesMut,
-    ) -> Result<Disposition, NoCall> {
+    pub(crate) fn begin(self: &Arc<Self>, record: &[u8], batch: &mut Batch) -> Result<Disposition, NoCall> {
         let mut decoder = Decoder::new(record);
         let Some((header, target)) = self.header(&mut decoder, batch)? else {
             return Ok(Disposition::Answered);
@@ -211,7 +209,12 @@ impl<F: FileSystem, W: AsyncWrite + Unpin + Send + 'static> Connection<F, W> {
             // A listing of all exports; there is no telling before it is made.
             Work::Mount(..) => 16 * SMALL_REPLY_BYTES,
         };
-        Ok(Disposition::Job(job(&header, work, record.len() + reply)))
+        Ok(Disposition::Job(job(
+            &header,
+            work,
+            record.len() + reply,
+            batch.received,
+        )))
     }
 
     /// Takes the first [`PREFIX_BYTES`] of a record of `length` bytes that has not arrived completely and is longer
@@ -220,7 +223,7 @@ impl<F: FileSystem, W: AsyncWrite + Unpin + Send + 'static> Connection<F, W> {
         self: &Arc<Self>,
         prefix: &[u8],
         length: usize,
-        batch: &mut BytesMut,
+        batch: &mut Batch,
     ) -> Result<LargeDisposition, NoCall> {
         let mut decoder = Decoder::new(prefix);
         let Some((header, target)) = self.header(&mut decoder, batch)? else {
@@ -236,7 +239,7 @@ impl<F: FileSystem, W: AsyncWrite + Unpin + Send + 'static> Connection<F, W> {
             if fits {
                 let work = Work::Write(Box::new(write), Bytes::new());
                 return Ok(LargeDisposition::Write(
-                    job(&header, work, length + SMALL_REPLY_BYTES),
+                    job(&header, work, length + SMALL_REPLY_BYTES, batch.received),
                     payload_at,
                 ));
             }
@@ -246,11 +249,12 @@ impl<F: FileSystem, W: AsyncWrite + Unpin + Send + 'static> Connection<F, W> {
     }
 
     /// Reads a call's header; answers it and returns `None` if it is refused.
-    fn header(
+    #[inline]
+    fn header<'a>(
         &self,
-        decoder: &mut Decoder<'_>,
-        batch: &mut BytesMut,
-    ) -> Result<Option<(CallHeader, Target)>, NoCall> {
+        decoder: &mut Decoder<'a>,
+        batch: &mut Batch,
+    ) -> Result<Option<(CallHeader<'a>, Target)>, NoCall> {
         let header = match decode_call(decoder) {
             Ok(header) => header,
             Err(CallError::NoCall(error)) => return Err(error),
@@ -268,12 +272,12 @@ impl<F: FileSystem, W: AsyncWrite + Unpin + Send + 'static> Connection<F, W> {
         }
     }
 
-    fn refuse(&self, xid: u32, refusal: Refusal, batch: &mut BytesMut) {
+    fn refuse(&self, xid: u32, refusal: Refusal, batch: &mut Batch) {
         self.server.metrics.refusals.add(1);
         put_reply(batch, xid, |batch| put_refusal(batch, refusal));
     }
 
-    fn portmap(&self, header: &CallHeader, arguments: &[u8], batch: &mut BytesMut) {
+    fn portmap(&self, header: &CallHeader<'_>, arguments: &[u8], batch: &mut Batch) {
         self.server.metrics.portmap_calls.add(1);
         let (local, version, procedure) = (self.endpoints.local, header.version, header.procedure);
         put_reply(batch, header.xid, |batch| {
@@ -283,30 +287,29 @@ impl<F: FileSystem, W: AsyncWrite + Unpin + Send + 'static> Connection<F, W> {
         });
     }
 
+    #[inline]
     fn cached(
         &self,
-        header: &CallHeader,
+        header: &CallHeader<'_>,
         procedure: Procedure,
         arguments: &[u8],
-        batch: &mut BytesMut,
+        batch: &mut Batch,
     ) -> bool {
-        let started = Instant::now();
         let context = Context {
             server: &self.server,
             peer: self.endpoints.peer,
             credential: &header.credential,
+            admitted: Some(&batch.admitted),
             cached_only: true,
             key: None,
         };
-        let start = batch.len();
-        let answered = dispatch::answer_cached(&context, procedure, header.xid, arguments, batch);
+        let start = batch.replies.len();
+        let answered =
+            dispatch::answer_cached(&context, procedure, header.xid, arguments, &mut batch.replies);
         if answered {
             // Behind the marker and the transaction id.
-            let failed = dispatch::body_status(&batch[start + 8..]) != Some(Status::Ok as u32);
-            self.server
-                .metrics
-                .procedure(procedure)
-                .record(started.elapsed(), failed);
+            let status = dispatch::body_status(&batch.replies[start + 8..]);
+            batch.count(procedure, status != Some(Status::Ok as u32));
         }
         answered
     }
@@ -318,7 +321,13 @@ impl<F: FileSystem, W: AsyncWrite + Unpin + Send + 'static> Connection<F, W> {
             Work::Nfs(procedure, arguments) if procedure.is_recorded() => {
                 let peer = self.endpoints.peer;
                 let replies = &self.server.replies;
-                let key = replies.key(peer, job.xid, *procedure as u32, &job.credential, arguments);
+                let key = replies.key(
+                    peer,
+                    job.xid,
+                    *procedure as u32,
+                    &job.credential.borrow(),
+                    arguments,
+                );
                 let sink = Arc::clone(self);
                 match replies.admit(
                     key,
@@ -327,7 +336,7 @@ impl<F: FileSystem, W: AsyncWrite + Unpin + Send + 'static> Connection<F, W> {
                         xid: job.xid,
                         reservation,
                     },
-                    Instant::now(),
+                    tokio::time::Instant::now(),
                 ) {
                     Admission::Execute(waiter) => (Some(key), waiter.reservation),
                     Admission::Attached => {
@@ -361,17 +370,19 @@ impl<F: FileSystem, W: AsyncWrite + Unpin + Send + 'static> Connection<F, W> {
     }
 }
 
-fn job(header: &CallHeader, work: Work, cost: usize) -> Job {
+fn job(header: &CallHeader<'_>, work: Work, cost: usize, started: Instant) -> Job {
     Job {
         xid: header.xid,
-        credential: header.credential,
+        credential: OwnedCredential::from(&header.credential),
         work,
         cost,
-        started: Instant::now(),
+        started,
     }
 }
 
-fn put_reply(batch: &mut BytesMut, xid: u32, put: impl FnOnce(&mut BytesMut)) {
+#[inline]
+fn put_reply(batch: &mut Batch, xid: u32, put: impl FnOnce(&mut BytesMut)) {
+    let batch = &mut batch.replies;
     let start = begin_reply(batch, xid);
     put(batch);
     end_reply(batch, start, 0);
@@ -389,7 +400,8 @@ fn execute<F: FileSystem, W: AsyncWrite + Unpin + Send + 'static>(job: Job, comp
     let context = Context {
         server,
         peer: connection.endpoints.peer,
-        credential: &job.credential,
+        credential: &job.credential.borrow(),
+        admitted: None,
         cached_only: false,
         key: completion.key,
     };
@@ -464,7 +476,7 @@ impl<F: FileSystem, W: AsyncWrite + Unpin + Send + 'static> Completion<F, W> {
             let waiters = if passing.contains(&status) {
                 replies.abandon(key)
             } else {
-                replies.complete(key, body.clone(), Instant::now())
+                replies.complete(key, body.clone(), tokio::time::Instant::now())
             };
             for waiter in waiters {
                 waiter.sink.deliver(waiter.xid, body.clone(), waiter.reservation);

@@ -11,14 +11,14 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use cairn_vfs::filesystem::FileSystem;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::Connection;
+use super::batch::Batch;
 use super::budget::Reservation;
-use super::calls::{Disposition, LargeDisposition, PREFIX_BYTES};
+use super::calls::{Disposition, Job, LargeDisposition, PREFIX_BYTES};
 use crate::error::ConnectionError;
 use crate::rpc::record::{FRAGMENTS_MAX, MARKER_BYTES, Marker, RECORD_OVERHEAD_BYTES};
 use crate::xdr::padding;
@@ -35,12 +35,26 @@ const BATCH_BYTES_MAX: usize = 32 << 10;
 /// While more bytes of the reader's own replies than this are unsent, it does not read.
 const UNRESERVED_BYTES_MAX: usize = 1 << 20;
 
+/// What to do with the record that the buffer begins with.
+enum Next {
+    /// It has been taken and answered.
+    Answered,
+    /// It has been taken.
+    Job(Job),
+    /// It is too long for the buffer, and enough of it is there to begin.
+    Large(usize),
+    /// It comes in several fragments.
+    Fragments,
+    /// It has not arrived.
+    Nothing,
+}
+
 /// The reader.
 pub(crate) struct Reader<F, R, W> {
     connection: Arc<Connection<F, W>>,
     source: Source<R>,
     head: HeadBuffer,
-    batch: BytesMut,
+    batch: Batch,
     read_limit: usize,
     record_bytes_max: usize,
 }
@@ -57,7 +71,7 @@ where
         Reader {
             source: Source::new(stream, idle, record),
             head: HeadBuffer::new(),
-            batch: BytesMut::new(),
+            batch: Batch::new(),
             read_limit: HEAD_BYTES,
             record_bytes_max: settings.transfer_bytes_max as usize + RECORD_OVERHEAD_BYTES,
             connection,
@@ -68,7 +82,7 @@ where
     /// May be dropped at any point where it waits; then [`Reader::flush`] sends what it had answered.
     pub(crate) async fn run(&mut self) -> Result<(), ConnectionError> {
         loop {
-            while self.record().await? {}
+            self.records().await?;
             self.flush();
             if self.connection.outbox.unreserved_bytes() > UNRESERVED_BYTES_MAX {
                 self.connection.server.metrics.stalls.add(1);
@@ -86,38 +100,54 @@ where
 
     /// Sends what has been collected.
     pub(crate) fn flush(&mut self) {
-        if !self.batch.is_empty() {
-            self.connection.send_unreserved(self.batch.split().freeze());
+        if let Some(replies) = self.batch.take(&self.connection.server.metrics) {
+            self.connection.send_unreserved(replies);
         }
     }
 
-    /// Takes one record out of the buffer; false if none is ready to be taken.
-    async fn record(&mut self) -> Result<bool, ConnectionError> {
+    /// Takes all records out of the buffer that can be taken.
+    async fn records(&mut self) -> Result<(), ConnectionError> {
+        loop {
+            match self.next()? {
+                Next::Answered => {}
+                Next::Job(job) => self.start(job).await,
+                Next::Large(length) => self.large(length).await?,
+                Next::Fragments => self.fragments().await?,
+                Next::Nothing => return Ok(()),
+            }
+        }
+    }
+
+    /// Looks at the record that the buffer begins with, and takes it if that needs no waiting.
+    fn next(&mut self) -> Result<Next, ConnectionError> {
         let filled = self.head.filled();
         let Some((marker, rest)) = filled.split_first_chunk::<MARKER_BYTES>() else {
-            return Ok(false);
+            return Ok(Next::Nothing);
         };
         let Marker { last, length } = Marker::decode(*marker);
         self.check_length(length)?;
         if !last {
-            self.fragments().await?;
-            return Ok(true);
+            return Ok(Next::Fragments);
         }
-        if let Some(record) = rest.get(..length) {
-            let disposition = self
-                .connection
-                .begin(record, &mut self.batch)
-                .map_err(ConnectionError::NoCall)?;
-            self.head.consume(MARKER_BYTES + length);
-            self.read_limit = HEAD_BYTES;
-            self.finish(disposition).await;
-            return Ok(true);
+        let Some(record) = rest.get(..length) else {
+            let large = length > SMALL_RECORD_BYTES && rest.len() >= PREFIX_BYTES;
+            return Ok(if large { Next::Large(length) } else { Next::Nothing });
+        };
+        let disposition = self
+            .connection
+            .begin(record, &mut self.batch)
+            .map_err(ConnectionError::NoCall)?;
+        self.head.consume(MARKER_BYTES + length);
+        self.read_limit = HEAD_BYTES;
+        match disposition {
+            Disposition::Answered => {
+                if self.batch.replies.len() >= BATCH_BYTES_MAX {
+                    self.flush();
+                }
+                Ok(Next::Answered)
+            }
+            Disposition::Job(job) => Ok(Next::Job(job)),
         }
-        if length > SMALL_RECORD_BYTES && rest.len() >= PREFIX_BYTES {
-            self.large(length).await?;
-            return Ok(true);
-        }
-        Ok(false)
     }
 
     fn check_length(&self, announced: usize) -> Result<(), ConnectionError> {
@@ -129,14 +159,9 @@ where
         }
     }
 
-    async fn finish(&mut self, disposition: Disposition) {
-        if let Disposition::Job(job) = disposition {
-            let reservation = self.reserve(job.cost).await;
-            self.connection.start(job, reservation);
-        }
-        if self.batch.len() >= BATCH_BYTES_MAX {
-            self.flush();
-        }
+    async fn start(&mut self, job: Job) {
+        let reservation = self.reserve(job.cost).await;
+        self.connection.start(job, reservation);
     }
 
     async fn reserve(&mut self, bytes: usize) -> Reservation {
@@ -216,7 +241,9 @@ where
                     .connection
                     .begin(&record, &mut self.batch)
                     .map_err(ConnectionError::NoCall)?;
-                self.finish(disposition).await;
+                if let Disposition::Job(job) = disposition {
+                    self.start(job).await;
+                }
                 return Ok(());
             }
         }
@@ -251,6 +278,7 @@ where
         let limit = limit.min(space.len());
         let received = self.source.read(&mut space[..limit], idle).await?;
         self.head.extend(received);
+        self.batch.begin();
         self.connection.server.metrics.bytes_received.add(received as u64);
         Ok(received)
     }
@@ -328,14 +356,17 @@ impl HeadBuffer {
         }
     }
 
+    #[inline]
     fn filled(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
 
+    #[inline]
     fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
+    #[inline]
     fn consume(&mut self, count: usize) {
         self.start += count;
         debug_assert!(self.start <= self.end, "consumed more than there is");

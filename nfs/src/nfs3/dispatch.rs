@@ -21,10 +21,13 @@ use cairn_vfs::{Error, Pending};
 use super::status::Status;
 use super::types::{ArgumentError, FailureShape, Procedure, put_no_change, put_post_attributes};
 use super::{attribute_ops, data_ops, directory_ops, lookup_ops, name_ops};
+use crate::connection::batch::Admitted;
 use crate::connection::outbox::Message;
 use crate::export;
 use crate::rpc::auth::Credential;
-use crate::rpc::message::{ACCEPTED_BYTES, Refusal, begin_reply, end_reply, put_accepted, put_refusal};
+use crate::rpc::message::{
+    ACCEPTED_BYTES, Refusal, begin_reply, begin_success, end_reply, put_accepted, put_refusal,
+};
 use crate::rpc::reply_cache::ReplyKey;
 use crate::server::Inner;
 use crate::xdr::{Decoder, XdrError};
@@ -38,7 +41,9 @@ const HEAD_BYTES: usize = 320;
 pub(crate) struct Context<'a, F> {
     pub(crate) server: &'a Arc<Inner<F>>,
     pub(crate) peer: SocketAddr,
-    pub(crate) credential: &'a Credential,
+    pub(crate) credential: &'a Credential<'a>,
+    /// The rules of the export that was asked about last, if they may be used again.
+    pub(crate) admitted: Option<&'a Admitted>,
     /// Answer from memory or not at all.
     pub(crate) cached_only: bool,
     /// Under which key the reply of a change is recorded.
@@ -122,14 +127,37 @@ impl<F: FileSystem> Context<'_, F> {
         &self.server.fs
     }
 
-    /// The object of a handle and the rules of its export, if the handle is one of ours, the volume exists and the
-    /// client is admitted.
+    /// The object of a handle, if the handle is one of ours, the volume exists and the client is admitted.
+    #[inline]
+    pub(crate) fn object(&self, handle: &[u8]) -> Result<ObjectId, Stop> {
+        if let Some(admitted) = self.admitted
+            && let Some(object) = self.server.handles.decode(handle)
+            && admitted
+                .borrow()
+                .as_ref()
+                .is_some_and(|(volume, _)| *volume == object.volume)
+        {
+            return Ok(object);
+        }
+        self.enter(handle).map(|(object, _)| object)
+    }
+
+    /// As [`Context::object`], with the rules of the export.
     pub(crate) fn enter(&self, handle: &[u8]) -> Result<(ObjectId, Arc<ExportPolicy>), Stop> {
         let object = self.server.handles.decode(handle).ok_or(Status::BadHandle)?;
+        if let Some(admitted) = self.admitted
+            && let Some((volume, policy)) = &*admitted.borrow()
+            && *volume == object.volume
+        {
+            return Ok((object, Arc::clone(policy)));
+        }
         let export = self.fs().export(object.volume).ok_or(Status::Stale)?;
         if !export::admits(&export.policy, self.peer) {
             self.server.metrics.not_admitted.add(1);
             return Err(Status::Access.into());
+        }
+        if let Some(admitted) = self.admitted {
+            admitted.replace(Some((object.volume, Arc::clone(&export.policy))));
         }
         Ok((object, export.policy))
     }
@@ -147,6 +175,7 @@ impl<F: FileSystem> Context<'_, F> {
         export::caller(policy, self.credential)
     }
 
+    #[inline]
     pub(crate) fn attributes(&self, object: ObjectId) -> Result<Attributes, Stop> {
         match self.fs().getattr_cached(object) {
             Some(attributes) => Ok(attributes),
@@ -311,6 +340,7 @@ pub(crate) fn stopped_body<F: FileSystem>(server: &Inner<F>, procedure: Procedur
 }
 
 /// How a body answers: `None` if the call was refused, else the status of its results.
+#[inline]
 pub(crate) fn body_status(body: &[u8]) -> Option<u32> {
     let word = |at: usize| {
         body.get(at..at + 4)
@@ -334,9 +364,7 @@ pub(crate) fn answer_cached<F: FileSystem>(
     let start = out.len();
     let mut pieces = Vec::new();
     let handled = catch_unwind(AssertUnwindSafe(|| {
-        begin_reply(out, xid);
-        put_accepted(out);
-        out.put_u32(Status::Ok as u32);
+        begin_success(out, xid);
         query(context, procedure, arguments, out, &mut pieces)
     }));
     let body = match handled {
@@ -370,9 +398,7 @@ pub(crate) fn answer_query<F: FileSystem>(
 ) -> Message {
     let mut head = BytesMut::with_capacity(HEAD_BYTES);
     let mut pieces = Vec::new();
-    begin_reply(&mut head, xid);
-    put_accepted(&mut head);
-    head.put_u32(Status::Ok as u32);
+    begin_success(&mut head, xid);
     match query(context, procedure, arguments, &mut head, &mut pieces) {
         Ok(()) => {
             end_reply(&mut head, 0, pieces.iter().map(Bytes::len).sum());
@@ -453,6 +479,7 @@ pub(crate) fn change<F: FileSystem>(
 }
 
 /// Whether the procedure may be answered by [`answer_cached`].
+#[inline]
 pub(crate) fn is_cheap(procedure: Procedure) -> bool {
     matches!(
         procedure,

@@ -3,12 +3,12 @@
 //! Times on the wire are unsigned 32-bit seconds: times before 1970 are sent as 0, times after 2106 as the largest. Names
 //! are bytes. `fsid` is the volume, `fileid` the inode.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use cairn_types::{DeviceNumber, FileKind, Timestamp};
 use cairn_vfs::filesystem::{Attributes, Before, Change, SetAttributes, SetTime};
 
 use crate::file_handle::PROTOCOL_BYTES_MAX;
-use crate::xdr::{Decoder, Encode, XdrError};
+use crate::xdr::{Block, Decoder, Encode, XdrError};
 
 /// The program's number.
 pub(crate) const PROGRAM: u32 = 100_003;
@@ -91,11 +91,13 @@ impl Procedure {
     pub(crate) const COUNT: usize = 22;
 
     /// The procedure with this number.
+    #[inline]
     pub(crate) fn from_number(number: u32) -> Option<Self> {
         Self::ALL.get(number as usize).copied()
     }
 
     /// Whether executing it twice may answer differently from executing it once, so that its replies are kept.
+    #[inline]
     pub(crate) fn is_recorded(self) -> bool {
         match self {
             Procedure::Setattr
@@ -167,6 +169,7 @@ impl From<XdrError> for ArgumentError {
 }
 
 /// Reads a file handle as the bytes that the client gave.
+#[inline]
 pub(crate) fn handle<'a>(decoder: &mut Decoder<'a>) -> Result<&'a [u8], XdrError> {
     decoder.opaque(PROTOCOL_BYTES_MAX)
 }
@@ -238,6 +241,7 @@ pub(crate) fn device(decoder: &mut Decoder<'_>) -> Result<DeviceNumber, XdrError
 }
 
 /// `ftype3`.
+#[inline]
 pub(crate) fn kind_number(kind: FileKind) -> u32 {
     match kind {
         FileKind::Regular => 1,
@@ -250,46 +254,55 @@ pub(crate) fn kind_number(kind: FileKind) -> u32 {
     }
 }
 
-fn put_time(out: &mut BytesMut, time: Timestamp) {
-    match u32::try_from(time.seconds()) {
-        Ok(seconds) => {
-            out.put_u32(seconds);
-            out.put_u32(time.nanoseconds());
-        }
-        Err(_) if time.seconds() < 0 => out.put_u64(0),
-        Err(_) => {
-            out.put_u32(u32::MAX);
-            out.put_u32(time.nanoseconds());
-        }
-    }
+#[inline(always)]
+fn time_words(time: Timestamp) -> u64 {
+    let (seconds, nanoseconds) = match u32::try_from(time.seconds()) {
+        Ok(seconds) => (seconds, time.nanoseconds()),
+        Err(_) if time.seconds() < 0 => (0, 0),
+        Err(_) => (u32::MAX, time.nanoseconds()),
+    };
+    u64::from(seconds) << 32 | u64::from(nanoseconds)
+}
+
+#[inline(always)]
+fn add_attributes<const N: usize>(block: &mut Block<N>, attributes: &Attributes) {
+    block.u32(kind_number(attributes.kind));
+    block.u32(attributes.mode & 0o7777);
+    block.u32(attributes.links);
+    block.u32(attributes.uid);
+    block.u32(attributes.gid);
+    block.u64(attributes.size);
+    block.u64(attributes.used);
+    block.u32(attributes.device.major);
+    block.u32(attributes.device.minor);
+    block.u64(attributes.object.volume.0);
+    block.u64(attributes.object.inode.0);
+    block.u64(time_words(attributes.accessed));
+    block.u64(time_words(attributes.modified));
+    block.u64(time_words(attributes.changed));
 }
 
 /// Writes `fattr3`.
+#[inline]
 pub(crate) fn put_attributes(out: &mut BytesMut, attributes: &Attributes) {
-    out.reserve(ATTRIBUTES_BYTES);
-    out.put_u32(kind_number(attributes.kind));
-    out.put_u32(attributes.mode & 0o7777);
-    out.put_u32(attributes.links);
-    out.put_u32(attributes.uid);
-    out.put_u32(attributes.gid);
-    out.put_u64(attributes.size);
-    out.put_u64(attributes.used);
-    out.put_u32(attributes.device.major);
-    out.put_u32(attributes.device.minor);
-    out.put_u64(attributes.object.volume.0);
-    out.put_u64(attributes.object.inode.0);
-    put_time(out, attributes.accessed);
-    put_time(out, attributes.modified);
-    put_time(out, attributes.changed);
+    let mut block = Block::<ATTRIBUTES_BYTES>::new();
+    add_attributes(&mut block, attributes);
+    out.extend_from_slice(block.filled());
 }
 
 /// Writes `post_op_attr`.
+#[inline]
 pub(crate) fn put_post_attributes(out: &mut BytesMut, attributes: Option<&Attributes>) {
-    out.put_bool(attributes.is_some());
+    let mut block = Block::<POST_ATTRIBUTES_BYTES>::new();
+    block.u32(u32::from(attributes.is_some()));
     if let Some(attributes) = attributes {
-        put_attributes(out, attributes);
+        add_attributes(&mut block, attributes);
     }
+    out.extend_from_slice(block.filled());
 }
+
+/// Bytes of `wcc_data` with all attributes.
+const CHANGE_BYTES: usize = 4 + 24 + POST_ATTRIBUTES_BYTES;
 
 /// Writes `wcc_data` of a change.
 pub(crate) fn put_change(out: &mut BytesMut, change: &Change) {
@@ -298,11 +311,14 @@ pub(crate) fn put_change(out: &mut BytesMut, change: &Change) {
         modified,
         changed,
     } = change.before;
-    out.put_bool(true);
-    out.put_u64(size);
-    put_time(out, modified);
-    put_time(out, changed);
-    put_post_attributes(out, Some(&change.after));
+    let mut block = Block::<CHANGE_BYTES>::new();
+    block.u32(1);
+    block.u64(size);
+    block.u64(time_words(modified));
+    block.u64(time_words(changed));
+    block.u32(1);
+    add_attributes(&mut block, &change.after);
+    out.extend_from_slice(block.filled());
 }
 
 /// Writes `wcc_data` without the attributes before.

@@ -17,26 +17,62 @@ const MACHINE_NAME_BYTES_MAX: usize = 255;
 
 /// Who a client says it is, before squashing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Credential {
+pub(crate) enum Credential<'a> {
     /// Says nothing.
     None,
     /// Unix ids.
-    Sys(SysCredential),
+    Sys(SysCredential<'a>),
 }
 
 /// The ids of an AUTH_SYS credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SysCredential {
+pub(crate) struct SysCredential<'a> {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
-    groups: [u32; GROUPS_MAX],
-    groups_count: usize,
+    groups: &'a [[u8; 4]],
 }
 
-impl SysCredential {
-    /// The supplementary groups, in the order of the request.
-    pub(crate) fn groups(&self) -> &[u32] {
-        &self.groups[..self.groups_count]
+impl SysCredential<'_> {
+    /// The supplementary groups, at most [`GROUPS_MAX`], in the order of the request.
+    pub(crate) fn groups(&self) -> impl ExactSizeIterator<Item = u32> {
+        self.groups.iter().map(|group| u32::from_be_bytes(*group))
+    }
+}
+
+/// A credential that outlives the request's bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OwnedCredential(Option<OwnedSys>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct OwnedSys {
+    uid: u32,
+    gid: u32,
+    groups: Box<[[u8; 4]]>,
+}
+
+impl From<&Credential<'_>> for OwnedCredential {
+    fn from(credential: &Credential<'_>) -> Self {
+        OwnedCredential(match credential {
+            Credential::None => None,
+            Credential::Sys(sys) => Some(OwnedSys {
+                uid: sys.uid,
+                gid: sys.gid,
+                groups: sys.groups.into(),
+            }),
+        })
+    }
+}
+
+impl OwnedCredential {
+    pub(crate) fn borrow(&self) -> Credential<'_> {
+        match &self.0 {
+            None => Credential::None,
+            Some(OwnedSys { uid, gid, groups }) => Credential::Sys(SysCredential {
+                uid: *uid,
+                gid: *gid,
+                groups,
+            }),
+        }
     }
 }
 
@@ -63,7 +99,8 @@ impl AuthError {
 }
 
 /// Reads credential and verifier. The outer error is a header that ends too early, the inner one a refusal.
-pub(crate) fn decode(decoder: &mut Decoder<'_>) -> Result<Result<Credential, AuthError>, XdrError> {
+#[inline]
+pub(crate) fn decode<'a>(decoder: &mut Decoder<'a>) -> Result<Result<Credential<'a>, AuthError>, XdrError> {
     let flavour = decoder.u32()?;
     let body = match decoder.opaque(BODY_BYTES_MAX) {
         Ok(body) => body,
@@ -86,7 +123,8 @@ pub(crate) fn decode(decoder: &mut Decoder<'_>) -> Result<Result<Credential, Aut
     }
 }
 
-fn sys(body: &[u8]) -> Result<SysCredential, XdrError> {
+#[inline]
+fn sys(body: &[u8]) -> Result<SysCredential<'_>, XdrError> {
     let mut decoder = Decoder::new(body);
     decoder.u32()?;
     decoder.opaque(MACHINE_NAME_BYTES_MAX)?;
@@ -99,22 +137,20 @@ fn sys(body: &[u8]) -> Result<SysCredential, XdrError> {
             limit: GROUPS_MAX,
         });
     }
-    let mut groups = [0; GROUPS_MAX];
-    for group in &mut groups[..count as usize] {
-        *group = decoder.u32()?;
+    let (groups, rest) = decoder.remaining().as_chunks::<4>();
+    match groups.len().checked_sub(count as usize) {
+        Some(0) if rest.is_empty() => Ok(SysCredential { uid, gid, groups }),
+        Some(_) => Err(XdrError::Trailing(decoder.remaining().len() - count as usize * 4)),
+        None => Err(XdrError::Truncated {
+            needed: count as usize * 4,
+            left: decoder.remaining().len(),
+        }),
     }
-    decoder.finish()?;
-    Ok(SysCredential {
-        uid,
-        gid,
-        groups,
-        groups_count: count as usize,
-    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{AuthError, Credential, decode};
+    use super::{AuthError, Credential, OwnedCredential, decode};
     use crate::xdr::{Decoder, XdrError};
 
     fn words(words: &[u32]) -> Vec<u8> {
@@ -130,8 +166,13 @@ mod tests {
         let Ok(Ok(Credential::Sys(sys))) = decode(&mut decoder) else {
             panic!("refused")
         };
-        assert_eq!((sys.uid, sys.gid, sys.groups()), (1000, 100, &[100, 27, 4][..]));
+        assert_eq!(
+            (sys.uid, sys.gid, sys.groups().collect()),
+            (1000, 100, vec![100, 27, 4])
+        );
         assert_eq!(decoder.finish(), Ok(()));
+        let credential = Credential::Sys(sys);
+        assert_eq!(OwnedCredential::from(&credential).borrow(), credential);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::auth::{self, AuthError, Credential};
 use super::record::{MARKER_BYTES, Marker};
-use crate::xdr::{Decoder, XdrError};
+use crate::xdr::{Block, Decoder, XdrError};
 
 const CALL: u32 = 0;
 const REPLY: u32 = 1;
@@ -22,12 +22,12 @@ pub(crate) const CALL_HEADER_BYTES_MAX: usize = 6 * 4 + 2 * (8 + auth::BODY_BYTE
 
 /// The header of a call whose credential is acceptable.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CallHeader {
+pub(crate) struct CallHeader<'a> {
     pub(crate) xid: u32,
     pub(crate) program: u32,
     pub(crate) version: u32,
     pub(crate) procedure: u32,
-    pub(crate) credential: Credential,
+    pub(crate) credential: Credential<'a>,
 }
 
 /// Why a message is not executed.
@@ -68,7 +68,8 @@ pub(crate) enum Refusal {
 }
 
 /// Reads the header of a call; the decoder is left at the arguments.
-pub(crate) fn decode_call(decoder: &mut Decoder<'_>) -> Result<CallHeader, CallError> {
+#[inline]
+pub(crate) fn decode_call<'a>(decoder: &mut Decoder<'a>) -> Result<CallHeader<'a>, CallError> {
     let length = decoder.remaining().len();
     let short = |_| CallError::NoCall(NoCall::Short(length));
     let xid = decoder.u32().map_err(short)?;
@@ -133,6 +134,7 @@ pub(crate) fn put_refusal(out: &mut BytesMut, refusal: Refusal) {
 
 /// Starts a reply at the end of `out`: a marker to be filled in, and the transaction id. Returns where it starts, for
 /// [`end_reply`].
+#[inline]
 pub(crate) fn begin_reply(out: &mut BytesMut, xid: u32) -> usize {
     let start = out.len();
     out.put_bytes(0, MARKER_BYTES);
@@ -140,7 +142,20 @@ pub(crate) fn begin_reply(out: &mut BytesMut, xid: u32) -> usize {
     start
 }
 
+/// Starts a reply as [`begin_reply`] does and goes on to an accepted call with the status `Ok` of NFS and MOUNT, 0.
+#[inline]
+pub(crate) fn begin_success(out: &mut BytesMut, xid: u32) -> usize {
+    let start = out.len();
+    let mut block = Block::<{ MARKER_BYTES + 4 + ACCEPTED_BYTES + 4 }>::new();
+    for word in [0, xid, REPLY, MSG_ACCEPTED, auth::AUTH_NONE, 0, 0, 0] {
+        block.u32(word);
+    }
+    out.extend_from_slice(block.filled());
+    start
+}
+
 /// Ends the reply that starts at `start`, with `more` bytes to be sent after what `out` holds.
+#[inline]
 pub(crate) fn end_reply(out: &mut BytesMut, start: usize, more: usize) {
     let marker = Marker::whole(out.len() - start - MARKER_BYTES + more);
     out[start..start + MARKER_BYTES].copy_from_slice(&marker);

@@ -25,6 +25,7 @@ pub(crate) struct Marker {
 }
 
 impl Marker {
+    #[inline]
     pub(crate) fn decode(bytes: [u8; MARKER_BYTES]) -> Self {
         let word = u32::from_be_bytes(bytes);
         Marker {
@@ -34,6 +35,7 @@ impl Marker {
     }
 
     /// The marker of a record in one fragment. Replies are at most a megabyte and a little, far below 2^31.
+    #[inline]
     pub(crate) fn whole(length: usize) -> [u8; MARKER_BYTES] {
         (length as u32 | LAST).to_be_bytes()
     }

@@ -104,7 +104,7 @@ impl ReplyCache {
         client: SocketAddr,
         xid: u32,
         procedure: u32,
-        credential: &Credential,
+        credential: &Credential<'_>,
         arguments: &[u8],
     ) -> ReplyKey {
         let mut hasher = self.keyed;
@@ -118,7 +118,7 @@ impl ReplyCache {
                 word(sys.uid);
                 word(sys.gid);
                 word(sys.groups().len() as u32);
-                sys.groups().iter().for_each(|group| word(*group));
+                sys.groups().for_each(&mut word);
             }
         }
         word(arguments.len() as u32);

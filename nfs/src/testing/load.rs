@@ -12,7 +12,7 @@ use crate::nfs3::types::{self as nfs3, Procedure};
 use crate::rpc::auth;
 use crate::rpc::message::{ACCEPTED_BYTES, begin_reply, end_reply};
 use crate::rpc::record::{MARKER_BYTES, Marker};
-use crate::xdr::{Decoder, Encode, XdrError, padding};
+use crate::xdr::{Decoder, Encode, XdrError};
 
 /// Bytes of a READ or WRITE.
 pub const TRANSFER_BYTES: u32 = 1 << 20;
@@ -58,6 +58,8 @@ pub struct Client {
     stream: TcpStream,
     xid: u32,
     replies: Vec<u8>,
+    /// A GETATTR call of the file of the current run.
+    getattr: Vec<u8>,
 }
 
 fn invalid(what: &str) -> io::Error {
@@ -77,6 +79,7 @@ impl Client {
             stream,
             xid: 1,
             replies: vec![0; 256 << 10],
+            getattr: Vec::new(),
         })
     }
 
@@ -150,6 +153,7 @@ impl Client {
         duration: Duration,
     ) -> io::Result<Measured> {
         let payload = vec![0xa5; TRANSFER_BYTES as usize];
+        self.getattr.clear();
         let started = Instant::now();
         let (mut sent, mut answered) = (0, 0);
         let mut wanted = in_flight as u64;
@@ -184,38 +188,68 @@ impl Client {
         sent: u64,
         count: u64,
     ) -> io::Result<()> {
+        match operation {
+            Operation::Getattr => self.send_getattr(file, count),
+            Operation::Read => self.send_read(file, sent, count),
+            Operation::Write => self.send_write(file, payload, sent, count),
+        }
+    }
+
+    /// All calls are the same but for the transaction id.
+    fn send_getattr(&mut self, file: &[u8], count: u64) -> io::Result<()> {
+        if self.getattr.is_empty() {
+            let mut arguments = BytesMut::new();
+            arguments.put_opaque(file);
+            let mut call = BytesMut::new();
+            self.put_call(&mut call, nfs3::PROGRAM, Procedure::Getattr as u32, &arguments, 0);
+            self.getattr = call.to_vec();
+        }
+        let mut out = Vec::with_capacity(self.getattr.len() * count as usize);
+        for _ in 0..count {
+            let start = out.len();
+            out.extend_from_slice(&self.getattr);
+            self.xid = self.xid.wrapping_add(1);
+            out[start + MARKER_BYTES..start + MARKER_BYTES + 4].copy_from_slice(&self.xid.to_be_bytes());
+        }
+        self.stream.write_all(&out)
+    }
+
+    fn send_read(&mut self, file: &[u8], sent: u64, count: u64) -> io::Result<()> {
         let mut out = BytesMut::new();
         for number in sent..sent + count {
             let mut arguments = BytesMut::new();
             arguments.put_opaque(file);
-            let offset = number * u64::from(TRANSFER_BYTES) % FILE_BYTES;
-            let (procedure, more) = match operation {
-                Operation::Getattr => (Procedure::Getattr, 0),
-                Operation::Read => {
-                    arguments.put_u64(offset);
-                    arguments.put_u32(TRANSFER_BYTES);
-                    (Procedure::Read, 0)
-                }
-                Operation::Write => {
-                    arguments.put_u64(offset);
-                    for word in [TRANSFER_BYTES, 0, TRANSFER_BYTES] {
-                        arguments.put_u32(word);
-                    }
-                    (Procedure::Write, payload.len() + padding(payload.len()))
-                }
-            };
-            self.put_call(&mut out, nfs3::PROGRAM, procedure as u32, &arguments, more);
-            if operation == Operation::Write {
-                let mut slices = [IoSlice::new(&out), IoSlice::new(payload)];
-                let mut slices = &mut slices[..];
-                while !slices.is_empty() {
-                    let written = self.stream.write_vectored(slices)?;
-                    IoSlice::advance_slices(&mut slices, written);
-                }
-                out.clear();
-            }
+            arguments.put_u64(number * u64::from(TRANSFER_BYTES) % FILE_BYTES);
+            arguments.put_u32(TRANSFER_BYTES);
+            self.put_call(&mut out, nfs3::PROGRAM, Procedure::Read as u32, &arguments, 0);
         }
         self.stream.write_all(&out)
+    }
+
+    fn send_write(&mut self, file: &[u8], payload: &[u8], sent: u64, count: u64) -> io::Result<()> {
+        for number in sent..sent + count {
+            let mut arguments = BytesMut::new();
+            arguments.put_opaque(file);
+            arguments.put_u64(number * u64::from(TRANSFER_BYTES) % FILE_BYTES);
+            for word in [TRANSFER_BYTES, 0, TRANSFER_BYTES] {
+                arguments.put_u32(word);
+            }
+            let mut out = BytesMut::new();
+            self.put_call(
+                &mut out,
+                nfs3::PROGRAM,
+                Procedure::Write as u32,
+                &arguments,
+                payload.len(),
+            );
+            let mut slices = [IoSlice::new(&out), IoSlice::new(payload)];
+            let mut slices = &mut slices[..];
+            while !slices.is_empty() {
+                let written = self.stream.write_vectored(slices)?;
+                IoSlice::advance_slices(&mut slices, written);
+            }
+        }
+        Ok(())
     }
 }
 
