@@ -27,7 +27,8 @@ ended() {
 }
 
 tries=0
-until "$programs/cairn" status >/dev/null 2>&1; do
+# It answers before its stores are open: what needs them tells when it is ready.
+until "$programs/cairn" workspace list >/dev/null 2>&1; do
   kill -0 "$daemon" 2>/dev/null || ended
   tries=$((tries + 1))
   if [ "$tries" -gt 600 ]; then
@@ -37,7 +38,7 @@ until "$programs/cairn" status >/dev/null 2>&1; do
   fi
   sleep 0.1
 done
-"$programs/cairn" workspace show main >/dev/null 2>&1 || "$programs/cairn" workspace create main
+"$programs/cairn" workspace show main >/dev/null 2>&1 || "$programs/cairn" workspace create main >/dev/null
 
 cat <<END
 
@@ -46,7 +47,8 @@ Cairn is running. Its data is in $data
 
 Mount the workspace "main" on this machine (as root):
 
-    $("$programs/cairn" mount-command main)
+    mkdir -p /mnt/main
+    $("$programs/cairn" mount-command main /mnt/main)
 
 Further commands, in another terminal:
 
