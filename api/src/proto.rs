@@ -1,5 +1,26 @@
-//! The generated code of package `cairn.v1`. The protobuf files document it.
+//! The generated code of package `cairn.v1`. The protobuf files document it; `api/generate` writes it.
 #![allow(missing_docs)]
 #![allow(clippy::all)]
 
-tonic::include_proto!("cairn.v1");
+include!("proto/cairn.v1.rs");
+
+#[cfg(test)]
+mod tests {
+    /// The protobuf files, in the order in which the generator's checksum covers them.
+    const FILES: [&[u8]; 4] = [
+        include_bytes!("../proto/cairn/v1/common.proto"),
+        include_bytes!("../proto/cairn/v1/node.proto"),
+        include_bytes!("../proto/cairn/v1/snapshots.proto"),
+        include_bytes!("../proto/cairn/v1/workspaces.proto"),
+    ];
+
+    #[test]
+    fn the_generated_code_is_of_these_protobuf_files() {
+        let checksum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &FILES.concat());
+        let first = include_str!("proto/cairn.v1.rs").lines().next().unwrap();
+        assert!(
+            first.ends_with(&format!("CRC-32C {checksum:08x}.")),
+            "the protobuf files have changed: cargo run --release --manifest-path api/generate/Cargo.toml"
+        );
+    }
+}

@@ -1,3 +1,21 @@
-//! Under construction.
+//! The binary `cairn`: what people type to work with the workspaces of a node.
+//!
+//! It talks to the daemon through `cairn-api` and keeps nothing itself. [`arguments`] is the command line, [`command`] has
+//! one file per command family, [`json`] the objects that `--json` prints, [`exit`] the exit codes.
 
-fn main() {}
+use std::process::ExitCode;
+
+mod arguments;
+mod command;
+mod connection;
+mod exit;
+mod failure;
+mod json;
+mod output;
+mod progress;
+mod target;
+mod text;
+
+fn main() -> ExitCode {
+    command::main()
+}

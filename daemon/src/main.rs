@@ -1,3 +1,7 @@
-//! Under construction.
+//! The binary `cairnd`. Everything is in the library, so that tests reach it.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cairnd::main()
+}

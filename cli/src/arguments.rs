@@ -1,0 +1,300 @@
+//! The command line of `cairn`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::exit::TABLE;
+
+/// Workspaces with snapshots: take them, compare them, go back to them, fork from them.
+#[derive(Debug, Parser)]
+#[command(name = "cairn", version, after_help = TABLE, after_long_help = TABLE)]
+pub struct Arguments {
+    /// Socket of the daemon. Default: cairnd.sock in the default data directory: /var/lib/cairn for root, for others
+    /// $XDG_DATA_HOME/cairn, usually ~/.local/share/cairn
+    #[arg(long, global = true, value_name = "PATH", env = "CAIRN_SOCKET")]
+    pub socket: Option<PathBuf>,
+
+    /// Print JSON objects instead of text; errors too, on standard error
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make, list, show and delete workspaces
+    #[command(subcommand)]
+    Workspace(WorkspaceCommand),
+    /// Take a snapshot of everything written so far
+    #[command(
+        after_help = "Example:\n  cairn snapshot model --note 'before the migration' --tag v1\n\n\
+        --json prints the snapshot:\n  {\"id\":\"3f0c…\",\"origin\":\"requested\",\"created\":\"2026-01-02T03:04:05Z\",\
+        \"note\":\"before the migration\",\"tags\":[\"v1\"],\"inodes\":4,\"bytes\":4096,\"parent\":null}"
+    )]
+    Snapshot(SnapshotArguments),
+    /// List the snapshots of a workspace, newest first
+    #[command(after_help = "Example:\n  cairn history model\n\n\
+        --json prints {\"snapshots\":[…]} with the objects that `cairn snapshot --json` prints.")]
+    History {
+        /// The workspace
+        #[arg(value_name = "WORKSPACE")]
+        target: String,
+    },
+    /// Compare a snapshot with another one, or with the workspace as it is now
+    #[command(
+        after_help = "Each line is a letter and a path: A added, D deleted, M other data, T other type, \
+        P same data with other properties (mode, owner, times, links).\n\n\
+        Examples:\n  cairn diff model v1\n  cairn diff model 3f0c latest --stat\n\n\
+        --json prints one object a line, {\"kind\":\"added\",\"path\":\"a/b\",\"directory\":false,\"bytes_before\":null,\
+        \"bytes_after\":7}, kind being added, removed, modified, retyped or attributes; a path that is no UTF-8 has its \
+        bytes in path_hex. The last line is {\"summary\":{…}}: without it the comparison was not finished."
+    )]
+    Diff {
+        /// The workspace
+        #[arg(value_name = "WORKSPACE")]
+        target: String,
+        /// The first state: `latest`, a tag, an id or at least 4 first digits of one
+        #[arg(value_name = "SNAPSHOT")]
+        from: String,
+        /// The second state; without it, the workspace as it is now
+        #[arg(value_name = "SNAPSHOT")]
+        to: Option<String>,
+        /// Print the numbers only
+        #[arg(long)]
+        stat: bool,
+    },
+    /// Make a workspace equal to a snapshot; what it was before is kept as another snapshot
+    #[command(after_help = "Example:\n  cairn restore model v1\n\n\
+        --json prints {\"snapshot\":{…},\"safety\":{…}}: the snapshot that the workspace now equals, and the one of what it \
+        was before.")]
+    Restore {
+        /// The workspace
+        #[arg(value_name = "WORKSPACE")]
+        target: String,
+        /// `latest`, a tag, an id or at least 4 first digits of one
+        #[arg(value_name = "SNAPSHOT")]
+        reference: String,
+    },
+    /// Make a new workspace that starts as a snapshot of another
+    #[command(after_help = "Example:\n  cairn fork model v1 experiment\n\n\
+        --json prints the new workspace as `cairn workspace show --json` does.")]
+    Fork {
+        /// The workspace that has the snapshot
+        #[arg(value_name = "WORKSPACE")]
+        target: String,
+        /// `latest`, a tag, an id or at least 4 first digits of one
+        #[arg(value_name = "SNAPSHOT")]
+        reference: String,
+        /// Name of the new workspace
+        #[arg(value_name = "NEW")]
+        new: String,
+    },
+    /// Print the command that mounts a workspace on this node
+    #[command(
+        after_help = "Example:\n  sudo sh -c \"$(cairn mount-command model /mnt/model)\"\n\n\
+        --json prints {\"command\":\"mount -t nfs …\",\"file_system\":\"nfs\",\"server\":\"127.0.0.1\",\"port\":12049,\
+        \"export\":\"/model\",\"options\":[\"vers=3\",…],\"mount_point\":\"/mnt/model\"}."
+    )]
+    MountCommand {
+        /// The workspace
+        #[arg(value_name = "WORKSPACE")]
+        target: String,
+        /// Directory to mount it on. Default: /mnt and the workspace's name
+        #[arg(value_name = "DIRECTORY")]
+        mount_point: Option<String>,
+    },
+    /// Show how the daemon is, where it listens and what it holds
+    #[command(after_help = "Example:\n  cairn status\n\n\
+        --json prints {\"version\":…,\"process_id\":…,\"started\":…,\"uptime_seconds\":…,\"data_directory\":…,\"ready\":…,\
+        \"listeners\":[{\"service\":\"nfs\",\"address\":…},…],\"usage\":{…},\"conditions\":[{\"name\":…,\"holds\":…,\
+        \"message\":…},…]}. A daemon that is not ready is no failure of this command.")]
+    Status,
+}
+
+/// Commands about workspaces.
+#[derive(Debug, Subcommand)]
+pub enum WorkspaceCommand {
+    /// Make an empty workspace
+    #[command(after_help = "Examples:\n  cairn workspace create model\n  \
+        cairn workspace create team --uid 1000 --gid 1000 --mode 2775 --allow 10.0.0.0/8 --squash root\n\n\
+        --json prints the workspace as `cairn workspace show --json` does.")]
+    Create(CreateArguments),
+    /// List all workspaces
+    #[command(after_help = "Example:\n  cairn workspace list\n\n\
+        --json prints {\"workspaces\":[…]} with the objects that `cairn workspace show --json` prints.")]
+    List,
+    /// Show one workspace
+    #[command(after_help = "Example:\n  cairn workspace show model\n\n\
+        --json prints the workspace:\n  {\"name\":\"model\",\"volume\":1,\"created\":\"2026-01-02T03:04:05Z\",\"policy\":\
+        {\"squash\":\"none\",\"anonymous_uid\":65534,\"anonymous_gid\":65534,\"allow\":[\"127.0.0.0/8\",\"::1/128\"],\
+        \"read_only\":false,\"privileged_port\":true},\"forked_from\":null,\"snapshots\":2,\"inodes\":4,\"bytes\":4096}")]
+    Show {
+        /// The workspace
+        #[arg(value_name = "WORKSPACE")]
+        target: String,
+    },
+    /// Delete a workspace with all its files
+    #[command(after_help = "Examples:\n  cairn workspace delete scratch\n  \
+        cairn workspace delete scratch --with-snapshots --yes\n\n--json prints {\"deleted\":\"scratch\"}.")]
+    Delete {
+        /// The workspace
+        #[arg(value_name = "WORKSPACE")]
+        target: String,
+        /// Delete its snapshots too; without this, a workspace that has any is kept
+        #[arg(long)]
+        with_snapshots: bool,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+}
+
+/// What a new workspace shall be.
+#[derive(Debug, Args)]
+pub struct CreateArguments {
+    /// Its name: 1 to 128 letters, digits, '.', '_' and '-'
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Owner of the root directory
+    #[arg(long, value_name = "UID", default_value_t = 0)]
+    pub uid: u32,
+    /// Group of the root directory
+    #[arg(long, value_name = "GID", default_value_t = 0)]
+    pub gid: u32,
+    /// Permission bits of the root directory, in octal
+    #[arg(long, value_name = "OCTAL", default_value = "755", value_parser = octal)]
+    pub mode: u32,
+    /// Whose identity the anonymous one replaces
+    #[arg(long, value_enum, default_value_t = Squash::None)]
+    pub squash: Squash,
+    /// The anonymous uid
+    #[arg(long, value_name = "UID", default_value_t = 65_534)]
+    pub anon_uid: u32,
+    /// The anonymous gid
+    #[arg(long, value_name = "GID", default_value_t = 65_534)]
+    pub anon_gid: u32,
+    /// Network whose clients may mount it, such as 10.0.0.0/8; may be repeated. Default: this machine only
+    #[arg(long, value_name = "CIDR")]
+    pub allow: Vec<String>,
+    /// Refuse every change by clients
+    #[arg(long)]
+    pub read_only: bool,
+    /// Serve clients from any source port, not only from those below 1024 that root alone can use
+    #[arg(long)]
+    pub any_port: bool,
+}
+
+/// Whose identity the anonymous one replaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Squash {
+    /// Nobody's
+    None,
+    /// Root's
+    Root,
+    /// Everybody's
+    All,
+}
+
+/// What a new snapshot shall carry.
+#[derive(Debug, Args)]
+pub struct SnapshotArguments {
+    /// The workspace
+    #[arg(value_name = "WORKSPACE")]
+    pub target: String,
+    /// Words for people
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub note: String,
+    /// Label to find it by; may be repeated
+    #[arg(long = "tag", value_name = "TAG")]
+    pub tags: Vec<String>,
+}
+
+fn octal(text: &str) -> Result<u32, String> {
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    let sound = !digits.is_empty() && digits.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
+    match u32::from_str_radix(digits, 8) {
+        Ok(mode) if sound && mode <= 0o7777 => Ok(mode),
+        _ => Err("give permission bits in octal, 0 to 7777".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::{Arguments, Command, WorkspaceCommand, octal};
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn modes_are_octal() {
+        assert_eq!(octal("0755"), Ok(0o755));
+        assert_eq!(octal("0o2775"), Ok(0o2775));
+        for text in ["", "8", "10000", "-1", "+1", "0x1"] {
+            assert!(octal(text).is_err(), "{text}");
+        }
+    }
+
+    /// The commands that do something, with their path.
+    fn leaves(command: &clap::Command, path: &str, found: &mut Vec<(String, clap::Command)>) {
+        let path = format!("{path} {}", command.get_name());
+        if command.get_subcommands().next().is_none() {
+            found.push((path, command.clone()));
+        }
+        command
+            .get_subcommands()
+            .for_each(|sub| leaves(sub, &path, found));
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        let mut found = Vec::new();
+        leaves(&Arguments::command(), "", &mut found);
+        assert_eq!(found.len(), 11);
+        for (path, command) in found {
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(
+                help.contains(&format!("{}", path.trim())),
+                "{path} has no example"
+            );
+            assert!(
+                help.contains("--json prints"),
+                "{path} does not say what --json prints"
+            );
+        }
+    }
+
+    #[test]
+    fn global_options_go_anywhere() {
+        let arguments = Arguments::parse_from([
+            "cairn",
+            "workspace",
+            "delete",
+            "w",
+            "--json",
+            "-y",
+            "--socket",
+            "/s",
+        ]);
+        assert!(arguments.json);
+        assert_eq!(arguments.socket.as_deref(), Some(std::path::Path::new("/s")));
+        assert!(matches!(
+            arguments.command,
+            Command::Workspace(WorkspaceCommand::Delete {
+                yes: true,
+                with_snapshots: false,
+                ..
+            })
+        ));
+    }
+}

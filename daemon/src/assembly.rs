@@ -1,0 +1,246 @@
+//! Which stores and which file server this daemon is made of, and how they open and close. Every other module sees
+//! [`Stores`].
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use cairn_content::log::{DirectoryStore, LogSettings};
+use cairn_metadata::MetadataError;
+use cairn_metadata::engine::rocks::{RocksEngine, RocksSettings};
+use cairn_nfs::{Server, ServerError, ServerSettings};
+use cairn_types::{Clock, ErrorKind, Randomness};
+use cairn_vfs::control::{ControlError, Usage};
+use cairn_vfs::{OpenError, Volumes, VolumesParts, VolumesSettings};
+use tokio::net::TcpListener;
+
+use crate::config::Config;
+use crate::data_directory::DataDirectory;
+use crate::exit::Exit;
+
+/// Most memory for NFS requests and replies of one connection in bytes.
+const NFS_CONNECTION_BYTES_MAX: usize = 32 << 20;
+
+/// The open stores, and the NFS server on top of them.
+pub struct Stores {
+    volumes: Arc<Volumes>,
+    nfs: Server<Volumes>,
+}
+
+impl fmt::Debug for Stores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stores").finish_non_exhaustive()
+    }
+}
+
+/// Why the stores cannot be opened, or could not be closed in order.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct StoresError {
+    /// What is wrong, with its causes.
+    pub message: String,
+    /// What to do.
+    pub remedy: &'static str,
+    /// How the process ends.
+    pub exit: Exit,
+}
+
+impl StoresError {
+    fn new(what: &str, error: &dyn Error, kind: ErrorKind) -> Self {
+        let remedy = match kind {
+            ErrorKind::NoSpace => "free space on the data directory's file system, then start again",
+            ErrorKind::Corrupt => {
+                "keep a copy of the data directory as it is, look at the disk, and restore from a backup"
+            }
+            ErrorKind::Conflict => "end the process that has the store open, then start again",
+            ErrorKind::Unavailable | ErrorKind::Denied | ErrorKind::NotFound => {
+                "look at the disk, the permissions and the limits of the process, then start again"
+            }
+            ErrorKind::Invalid | ErrorKind::Internal => "report this with the log",
+        };
+        StoresError {
+            message: format!("{what}: {}", with_causes(error)),
+            remedy,
+            exit: Exit::Storage,
+        }
+    }
+
+    fn of_opening(error: &OpenError) -> Self {
+        let told = Self::new("the stores cannot be opened", error, error.kind());
+        match error {
+            OpenError::Metadata(MetadataError::NewerFormat { .. }) => StoresError {
+                remedy: "use the cairnd that wrote the data directory, or a later one",
+                exit: Exit::NewerFormat,
+                ..told
+            },
+            OpenError::Metadata(_) | OpenError::Log { .. } | OpenError::Replay(_) | OpenError::Thread(_) => {
+                told
+            }
+        }
+    }
+}
+
+/// An error and its causes, outermost first.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let layer = error.to_string();
+        // Some layers only repeat the one below.
+        if !text.ends_with(&layer) {
+            text = format!("{text}: {layer}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+impl Stores {
+    /// Opens the stores in a data directory and replays what a crash left. May take long.
+    pub fn open(
+        config: &Config,
+        directory: &DataDirectory,
+        clock: Arc<dyn Clock>,
+        randomness: Arc<dyn Randomness>,
+    ) -> Result<Self, StoresError> {
+        let engine = RocksEngine::open(directory.metadata(), rocks_settings(config))
+            .map_err(|error| StoresError::new("the metadata store cannot be opened", &error, error.kind()))?;
+        let segments = DirectoryStore::open(&directory.log())
+            .map_err(|error| StoresError::new("the content log cannot be opened", &error, error.kind()))?;
+        let parts = VolumesParts {
+            engine: Arc::new(engine),
+            segments: Arc::new(segments),
+            clock,
+            randomness,
+        };
+        let volumes = Volumes::open(parts, volumes_settings(config))
+            .map_err(|error| StoresError::of_opening(&error))?;
+        let secret = directory.format().handle_secret.0;
+        let nfs = Server::new(Arc::clone(&volumes), nfs_settings(config), secret)
+            .map_err(|error| StoresError::new("the NFS server cannot be made", &error, error.kind()))?;
+        Ok(Stores { volumes, nfs })
+    }
+
+    /// The volumes.
+    pub fn volumes(&self) -> &Arc<Volumes> {
+        &self.volumes
+    }
+
+    /// What the NFS server counts.
+    pub fn nfs_metrics(&self) -> &Arc<cairn_nfs::Metrics> {
+        self.nfs.metrics()
+    }
+
+    /// Serves NFS on `listener` until `shutdown` ends and what was begun is finished, or has had its time.
+    pub fn serve_nfs(
+        &self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = Result<(), ServerError>> + Send + 'static {
+        let server = self.nfs.clone();
+        async move { server.serve(listener, shutdown).await }
+    }
+
+    /// What the node holds. May read from disk.
+    pub fn usage(&self) -> Result<Usage, ControlError> {
+        self.volumes.usage()
+    }
+
+    /// Whether the stores work; the error says what has failed and what to do.
+    pub fn health(&self) -> Result<(), String> {
+        if self.volumes.has_stopped() {
+            return Err("a sync of the disk has failed and changes are refused: repair the disk, then restart cairnd; \
+                        everything acknowledged as durable is safe"
+                .to_owned());
+        }
+        Ok(())
+    }
+
+    /// Whether changes that need room are accepted.
+    pub fn has_room(&self) -> bool {
+        self.volumes.has_room()
+    }
+
+    /// Brings everything that was acknowledged, stable or not, onto the disk. Changes that come later are refused or
+    /// replayed at the next start.
+    pub fn close(&self) -> Result<(), StoresError> {
+        self.volumes.close().map_err(|error| {
+            StoresError::new("the stores could not be closed in order", &error, error.kind())
+        })
+    }
+}
+
+fn rocks_settings(config: &Config) -> RocksSettings {
+    RocksSettings {
+        block_cache_bytes: config.metadata_cache_bytes,
+        write_buffer_bytes: config.metadata_write_buffer_bytes,
+        ..RocksSettings::default()
+    }
+}
+
+fn volumes_settings(config: &Config) -> VolumesSettings {
+    VolumesSettings {
+        log: LogSettings {
+            segment_bytes: config.segment_bytes,
+            ..LogSettings::default()
+        },
+        disk_reserve_bytes: config.disk_reserve_bytes,
+        ..VolumesSettings::default()
+    }
+}
+
+fn nfs_settings(config: &Config) -> ServerSettings {
+    let bytes_max = usize::try_from(config.nfs_memory_bytes_max).unwrap_or(usize::MAX);
+    let client_bytes_max = bytes_max / 2;
+    ServerSettings {
+        connections_max: config.nfs_connections_max as usize,
+        workers_max: config.nfs_threads_max as usize,
+        bytes_max,
+        client_bytes_max,
+        connection_bytes_max: client_bytes_max.min(NFS_CONNECTION_BYTES_MAX),
+        drain_timeout: config.shutdown,
+        ..ServerSettings::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{nfs_settings, rocks_settings, volumes_settings};
+    use crate::config::resolved::{bounds, example};
+
+    #[test]
+    fn every_value_within_bounds_fits_the_parts() {
+        for memory in [bounds::NFS_MEMORY_BYTES.0, bounds::NFS_MEMORY_BYTES.1] {
+            for cache in [bounds::CACHE_BYTES.0, bounds::CACHE_BYTES.1] {
+                for buffer in [bounds::WRITE_BUFFER_BYTES.0, bounds::WRITE_BUFFER_BYTES.1] {
+                    let mut config = example();
+                    config.nfs_memory_bytes_max = memory;
+                    config.metadata_cache_bytes = cache;
+                    config.metadata_write_buffer_bytes = buffer;
+                    nfs_settings(&config).check().unwrap();
+                    rocks_settings(&config).check().unwrap();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_configuration_reaches_the_parts() {
+        let mut config = example();
+        config.nfs_connections_max = 3;
+        config.nfs_threads_max = 5;
+        config.segment_bytes = 9 << 20;
+        config.disk_reserve_bytes = 77 << 20;
+        let nfs = nfs_settings(&config);
+        assert_eq!(
+            (nfs.connections_max, nfs.workers_max, nfs.drain_timeout),
+            (3, 5, config.shutdown)
+        );
+        let volumes = volumes_settings(&config);
+        assert_eq!(
+            (volumes.log.segment_bytes, volumes.disk_reserve_bytes),
+            (9 << 20, 77 << 20)
+        );
+    }
+}

@@ -1,0 +1,324 @@
+//! From the command line to a serving daemon, and back, in one fixed order.
+//!
+//! Start: configuration; data directory, locked; sockets bound; HTTP and RPC answer (not ready yet); stores opened, which
+//! replays what a crash left; NFS answers; ready. What can fail at once comes before what may take long, and a client of
+//! a daemon that restarts waits in the backlog instead of being refused.
+//!
+//! Stop, on SIGTERM or SIGINT, the other way round: not ready; NFS and RPC accept nothing new and finish what was begun,
+//! for at most `limits.shutdown_seconds`; stores synced and closed; HTTP; sockets; lock. A second signal ends the process
+//! at once, which loses nothing that was acknowledged as durable.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_types::Clock;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::arguments::Arguments;
+use crate::assembly::{Stores, StoresError};
+use crate::config::resolved::Environment;
+use crate::config::{Config, ConfigError, DEFAULT_CONFIG};
+use crate::data_directory::{DataDirectory, DataDirectoryError};
+use crate::endpoints::Endpoints;
+use crate::exit::Exit;
+use crate::node::{Node, Phase};
+use crate::sockets::{self, BindError};
+use crate::system::{SystemClock, SystemRandomness};
+use crate::{http, logging, rpc};
+
+/// How long HTTP requests may take to finish at the end; they are short.
+const HTTP_DRAIN: Duration = Duration::from_secs(2);
+
+/// Why the daemon did not start, or did not stop in order.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data directory.
+    #[error(transparent)]
+    DataDirectory(#[from] DataDirectoryError),
+    /// An address or socket path.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The stores.
+    #[error(transparent)]
+    Stores(#[from] StoresError),
+    /// The operating system refused something that it always grants.
+    #[error("cannot {operation}: {source}")]
+    System {
+        /// What was tried.
+        operation: &'static str,
+        /// The answer.
+        source: io::Error,
+    },
+    /// A part of the daemon ended by itself.
+    #[error("the {part} server ended: {message}")]
+    Ended {
+        /// The part.
+        part: &'static str,
+        /// How.
+        message: String,
+    },
+}
+
+impl BootError {
+    fn system(operation: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| BootError::System { operation, source }
+    }
+
+    /// How the process ends.
+    pub fn exit(&self) -> Exit {
+        match self {
+            BootError::Config(_) => Exit::Configuration,
+            BootError::DataDirectory(error) => error.exit(),
+            BootError::Bind(_) => Exit::Address,
+            BootError::Stores(error) => error.exit,
+            BootError::System { .. } | BootError::Ended { .. } => Exit::Internal,
+        }
+    }
+
+    /// What to do.
+    pub fn remedy(&self) -> String {
+        match self {
+            BootError::Config(error) => error.remedy().to_owned(),
+            BootError::DataDirectory(error) => error.remedy().to_owned(),
+            BootError::Bind(error) => error.remedy(),
+            BootError::Stores(error) => error.remedy.to_owned(),
+            BootError::System { .. } => {
+                "look at the limits of the process (ulimit -a) and of its cgroup".to_owned()
+            }
+            BootError::Ended { .. } => "start the daemon again and report the fault with its log".to_owned(),
+        }
+    }
+}
+
+/// Does what the command line asks for, and says how it ended on standard error.
+pub fn run(arguments: &Arguments) -> Exit {
+    match start(arguments) {
+        Ok(exit) => exit,
+        Err(error) => {
+            // Said as plain text whatever the log's form is: it is for whoever started the daemon.
+            eprintln!("cairnd: {error}\n  {}", error.remedy());
+            error.exit()
+        }
+    }
+}
+
+fn start(arguments: &Arguments) -> Result<Exit, BootError> {
+    if arguments.print_default_config {
+        print!("{DEFAULT_CONFIG}");
+        return Ok(Exit::Success);
+    }
+    let config = Config::load(arguments, &Environment::of_process())?;
+    if arguments.check_config {
+        return Ok(Exit::Success);
+    }
+    logging::start(config.log_format, config.log_level);
+    let directory = DataDirectory::open(&config.data_dir, &SystemRandomness)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("cairnd")
+        .build()
+        .map_err(BootError::system("start threads"))?;
+    let drain = config.shutdown;
+    let outcome = runtime.block_on(serve(config, &directory));
+    // Blocking work whose client has gone away may still run; the stores are closed, so it only fails.
+    runtime.shutdown_timeout(drain);
+    // The lock goes last.
+    drop(directory);
+    outcome.map(|()| Exit::Success)
+}
+
+async fn serve(config: Config, directory: &DataDirectory) -> Result<(), BootError> {
+    let mut signals = Signals::listen()?;
+    let nfs = sockets::tcp(config.nfs_listen, "nfs.listen", "--nfs-listen").await?;
+    let http = sockets::tcp(config.http_listen, "http.listen", "--http-listen").await?;
+    let mut rpc = sockets::unix(&config.rpc_socket, "rpc.socket", "--rpc-socket")?;
+    let address = BootError::system("ask for the address of a listener");
+    let endpoints = Endpoints {
+        process_id: std::process::id(),
+        nfs: nfs.local_addr().map_err(address)?,
+        http: http
+            .local_addr()
+            .map_err(BootError::system("ask for the address of a listener"))?,
+        rpc: config.rpc_socket.clone(),
+    };
+    let node = Arc::new(Node::new(config, endpoints, SystemClock.now()));
+
+    let mut http_part = Part::start("http", |stop| {
+        let serving = http::serve(Arc::clone(&node), http, stop);
+        async move { serving.await.map_err(|error| error.to_string()) }
+    });
+    let listener = rpc.take().expect("the listener is taken here and nowhere else");
+    let mut rpc_part = Part::start("rpc", |stop| {
+        let serving = rpc::serve(Arc::clone(&node), listener, stop);
+        async move { serving.await.map_err(|error| error.to_string()) }
+    });
+
+    let stores = open_stores(&node, directory).await?;
+    let mut nfs_part = Part::start("nfs", |stop| {
+        let serving = stores.serve_nfs(nfs, stop);
+        async move { serving.await.map_err(|error| error.to_string()) }
+    });
+    let endpoints_file = node
+        .endpoints
+        .write(directory.path())
+        .map_err(BootError::system("write endpoints.json"))?;
+    node.set_phase(Phase::Serving);
+    let Endpoints {
+        nfs,
+        http,
+        rpc: rpc_path,
+        ..
+    } = &node.endpoints;
+    tracing::info!(%nfs, %http, rpc = %rpc_path.display(), data_dir = %directory.path().display(), "ready");
+
+    let ended = tokio::select! {
+        name = signals.next() => {
+            tracing::info!(signal = name, "stopping; a second signal stops at once");
+            None
+        }
+        ended = http_part.ended() => Some(ended),
+        ended = rpc_part.ended() => Some(ended),
+        ended = nfs_part.ended() => Some(ended),
+    };
+    node.set_phase(Phase::Stopping);
+    let stopping = async {
+        let drain = node.config.shutdown;
+        // The NFS server keeps to the same time itself; the extra second lets it.
+        tokio::join!(
+            nfs_part.stop(drain + Duration::from_secs(1)),
+            rpc_part.stop(drain)
+        );
+        let closing = Arc::clone(&stores);
+        let closed = tokio::task::spawn_blocking(move || closing.close()).await;
+        http_part.stop(HTTP_DRAIN).await;
+        closed
+    };
+    let closed = tokio::select! {
+        closed = stopping => closed,
+        name = signals.next() => {
+            tracing::warn!(signal = name, "stopped at once; the next start replays what was not closed");
+            std::process::exit(Exit::Interrupted.code().into());
+        }
+    };
+    drop((endpoints_file, rpc));
+    match closed {
+        Ok(closed) => closed?,
+        Err(failed) => {
+            return Err(BootError::Ended {
+                part: "stores",
+                message: failed.to_string(),
+            });
+        }
+    }
+    tracing::info!("stopped");
+    ended.map_or(Ok(()), Err)
+}
+
+/// Opening may take long and cannot be broken off; a signal waits for its end.
+async fn open_stores(node: &Arc<Node>, directory: &DataDirectory) -> Result<Arc<Stores>, BootError> {
+    let stores = tokio::task::block_in_place(|| {
+        Stores::open(
+            &node.config,
+            directory,
+            Arc::new(SystemClock),
+            Arc::new(SystemRandomness),
+        )
+    })?;
+    let stores = Arc::new(stores);
+    node.set_stores(Arc::clone(&stores));
+    Ok(stores)
+}
+
+/// The signals that end the daemon.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, BootError> {
+        let handle = |kind| signal(kind).map_err(BootError::system("handle signals"));
+        Ok(Signals {
+            terminate: handle(SignalKind::terminate())?,
+            interrupt: handle(SignalKind::interrupt())?,
+        })
+    }
+
+    /// The name of the next one.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// A server that runs beside the others, and can be asked to end.
+struct Part {
+    name: &'static str,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<Result<(), String>>,
+}
+
+impl Part {
+    /// Starts a server; what it is given ends when the server shall end.
+    fn start<S, F>(name: &'static str, server: S) -> Self
+    where
+        S: FnOnce(Stop) -> F,
+        F: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(server(wait_for_stop(stopped)));
+        Part { name, stop, task }
+    }
+
+    /// Waits until it ends by itself, which it never should. Cancel safe.
+    async fn ended(&mut self) -> BootError {
+        let message = match (&mut self.task).await {
+            Ok(Ok(())) => "nobody asked it to".to_owned(),
+            Ok(Err(message)) => message,
+            Err(failed) => failed.to_string(),
+        };
+        tracing::error!(
+            part = self.name,
+            message,
+            "a server ended by itself; stopping the daemon"
+        );
+        BootError::Ended {
+            part: self.name,
+            message,
+        }
+    }
+
+    /// Asks it to end, and breaks it off after `drain`.
+    async fn stop(mut self, drain: Duration) {
+        self.stop.send_replace(true);
+        if self.task.is_finished() {
+            return;
+        }
+        if tokio::time::timeout(drain, &mut self.task).await.is_err() {
+            tracing::warn!(
+                part = self.name,
+                seconds = drain.as_secs(),
+                "clients did not finish in time; cut off"
+            );
+            self.task.abort();
+        }
+    }
+}
+
+type Stop = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+fn wait_for_stop(mut stopped: watch::Receiver<bool>) -> Stop {
+    Box::pin(async move {
+        // An error means that the daemon is gone: that is a reason to end too.
+        let _ = stopped.wait_for(|stop| *stop).await;
+    })
+}

@@ -1,0 +1,341 @@
+//! The configuration that holds: file, flags and defaults together, checked once.
+
+use std::ffi::OsString;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cairn_api::location::{Surroundings, default_data_directory, default_socket};
+use toml::Spanned;
+
+use super::file::{File, LogFormat, LogLevel, line_of};
+use super::size::ByteSize;
+use super::{ConfigError, Place};
+use crate::arguments::Arguments;
+
+/// Longest path of a Unix socket in bytes: `sun_path` without its NUL (unix(7)).
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// What holds. Paths are absolute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Directory that holds everything.
+    pub data_dir: PathBuf,
+    /// Address of NFS and MOUNT.
+    pub nfs_listen: SocketAddr,
+    /// NFS connections at once.
+    pub nfs_connections_max: u32,
+    /// Threads for NFS calls that may wait for a disk.
+    pub nfs_threads_max: u32,
+    /// Bytes of NFS requests and replies under way.
+    pub nfs_memory_bytes_max: u64,
+    /// Path of the Unix socket for RPC.
+    pub rpc_socket: PathBuf,
+    /// RPC requests that are executed at once.
+    pub rpc_requests_max: u32,
+    /// Address of HTTP.
+    pub http_listen: SocketAddr,
+    /// Bytes of the metadata store's block cache.
+    pub metadata_cache_bytes: u64,
+    /// Bytes of one write buffer of the metadata store.
+    pub metadata_write_buffer_bytes: u64,
+    /// Bytes of a new segment of the content log.
+    pub segment_bytes: u64,
+    /// Free bytes below which changes that need room are refused.
+    pub disk_reserve_bytes: u64,
+    /// Longest wait for clients at shutdown.
+    pub shutdown: Duration,
+    /// Form of the log.
+    pub log_format: LogFormat,
+    /// Least severe level of the log.
+    pub log_level: LogLevel,
+}
+
+/// What the defaults depend on besides [`Surroundings`].
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// The user.
+    pub user: Surroundings,
+    /// The working directory, which relative paths start from.
+    pub working_directory: PathBuf,
+}
+
+impl Environment {
+    /// The environment of this process.
+    pub fn of_process() -> Self {
+        let variable = |name: &str| -> Option<OsString> { std::env::var_os(name) };
+        Environment {
+            user: Surroundings {
+                root: rustix::process::geteuid().is_root(),
+                xdg_data_home: variable("XDG_DATA_HOME"),
+                home: variable("HOME"),
+            },
+            working_directory: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file that the arguments name, if they name one, and resolves it.
+    pub fn load(arguments: &Arguments, environment: &Environment) -> Result<Self, ConfigError> {
+        match &arguments.config {
+            None => Self::resolve(
+                File::default(),
+                Source {
+                    path: Path::new(""),
+                    text: "",
+                },
+                arguments,
+                environment,
+            ),
+            Some(path) => {
+                let text = fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+                    place: Place::File(path.clone()),
+                    message: error.to_string(),
+                })?;
+                Self::resolve(
+                    File::parse(path, &text)?,
+                    Source { path, text: &text },
+                    arguments,
+                    environment,
+                )
+            }
+        }
+    }
+
+    /// Checks a parsed file and applies flags and defaults.
+    fn resolve(
+        file: File,
+        source: Source<'_>,
+        arguments: &Arguments,
+        environment: &Environment,
+    ) -> Result<Self, ConfigError> {
+        let File {
+            data_dir,
+            nfs,
+            rpc,
+            http,
+            metadata,
+            content,
+            limits,
+            log,
+        } = file;
+        let absolute = |path: PathBuf| environment.working_directory.join(path);
+        let data_dir = source
+            .path("data_dir", "--data-dir", arguments.data_dir.clone(), data_dir)?
+            .map(|(path, _)| absolute(path))
+            .or_else(|| default_data_directory(&environment.user))
+            .ok_or_else(|| ConfigError::BadValue {
+                place: Place::Default,
+                key: "data_dir",
+                message: "neither XDG_DATA_HOME nor HOME gives a default: set it, or --data-dir".to_owned(),
+            })?;
+        let (rpc_socket, socket_place) = source
+            .path(
+                "rpc.socket",
+                "--rpc-socket",
+                arguments.rpc_socket.clone(),
+                rpc.socket,
+            )?
+            .map(|(path, place)| (absolute(path), place))
+            .unwrap_or_else(|| (default_socket(&data_dir), Place::Default));
+        let socket_bytes = rpc_socket.as_os_str().len();
+        if socket_bytes > SOCKET_PATH_BYTES_MAX {
+            return Err(ConfigError::BadValue {
+                place: socket_place,
+                key: "rpc.socket",
+                message: format!(
+                    "the path {} has {socket_bytes} bytes, more than the {SOCKET_PATH_BYTES_MAX} that a Unix socket can \
+                     have: set a shorter one",
+                    rpc_socket.display()
+                ),
+            });
+        }
+        let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let count = |key, value, default, bounds| source.bounded(key, value, default, bounds);
+        let size = |key, value, default, bounds| source.size(key, value, default, bounds);
+        Ok(Config {
+            data_dir,
+            rpc_socket,
+            nfs_listen: either(arguments.nfs_listen, nfs.listen, loopback(12049)),
+            nfs_connections_max: count(
+                "nfs.connections_max",
+                nfs.connections_max,
+                1024,
+                bounds::NFS_CONNECTIONS,
+            )?,
+            nfs_threads_max: count("nfs.threads_max", nfs.threads_max, 64, bounds::NFS_THREADS)?,
+            nfs_memory_bytes_max: size(
+                "nfs.memory_bytes_max",
+                nfs.memory_bytes_max,
+                512 << 20,
+                bounds::NFS_MEMORY_BYTES,
+            )?,
+            rpc_requests_max: count("rpc.requests_max", rpc.requests_max, 32, bounds::RPC_REQUESTS)?,
+            http_listen: either(arguments.http_listen, http.listen, loopback(12080)),
+            metadata_cache_bytes: size(
+                "metadata.cache_bytes",
+                metadata.cache_bytes,
+                128 << 20,
+                bounds::CACHE_BYTES,
+            )?,
+            metadata_write_buffer_bytes: size(
+                "metadata.write_buffer_bytes",
+                metadata.write_buffer_bytes,
+                16 << 20,
+                bounds::WRITE_BUFFER_BYTES,
+            )?,
+            segment_bytes: size(
+                "content.segment_bytes",
+                content.segment_bytes,
+                64 << 20,
+                bounds::SEGMENT_BYTES,
+            )?,
+            disk_reserve_bytes: size(
+                "limits.disk_reserve_bytes",
+                limits.disk_reserve_bytes,
+                256 << 20,
+                bounds::DISK_RESERVE_BYTES,
+            )?,
+            shutdown: Duration::from_secs(
+                count(
+                    "limits.shutdown_seconds",
+                    limits.shutdown_seconds,
+                    20,
+                    bounds::SHUTDOWN_SECONDS,
+                )?
+                .into(),
+            ),
+            log_format: either(arguments.log_format, log.format, LogFormat::Text),
+            log_level: either(arguments.log_level, log.level, LogLevel::Info),
+        })
+    }
+}
+
+/// The least and the most of every number, as default.toml says them.
+pub mod bounds {
+    /// `nfs.connections_max`
+    pub const NFS_CONNECTIONS: (u32, u32) = (1, 65_536);
+    /// `nfs.threads_max`
+    pub const NFS_THREADS: (u32, u32) = (1, 1024);
+    /// `nfs.memory_bytes_max`
+    pub const NFS_MEMORY_BYTES: (u64, u64) = (64 << 20, 2 << 30);
+    /// `rpc.requests_max`
+    pub const RPC_REQUESTS: (u32, u32) = (1, 256);
+    /// `metadata.cache_bytes`
+    pub const CACHE_BYTES: (u64, u64) = (1 << 20, 1 << 40);
+    /// `metadata.write_buffer_bytes`
+    pub const WRITE_BUFFER_BYTES: (u64, u64) = (1 << 20, 1 << 30);
+    /// `content.segment_bytes`
+    pub const SEGMENT_BYTES: (u64, u64) = (8 << 20, 1 << 30);
+    /// `limits.disk_reserve_bytes`
+    pub const DISK_RESERVE_BYTES: (u64, u64) = (64 << 20, 1 << 50);
+    /// `limits.shutdown_seconds`
+    pub const SHUTDOWN_SECONDS: (u32, u32) = (1, 3600);
+}
+
+/// The first of flag, file and default that is there.
+fn either<T>(flag: Option<T>, file: Option<Spanned<T>>, default: T) -> T {
+    flag.or(file.map(Spanned::into_inner)).unwrap_or(default)
+}
+
+/// The file that values came from, to name their lines.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl Source<'_> {
+    fn place<T>(&self, value: &Spanned<T>) -> Place {
+        Place::Line(self.path.to_owned(), line_of(self.text, value.span().start))
+    }
+
+    /// A path of flag or file with its place; an empty one is an error.
+    fn path(
+        &self,
+        key: &'static str,
+        flag_name: &'static str,
+        flag: Option<PathBuf>,
+        file: Option<Spanned<PathBuf>>,
+    ) -> Result<Option<(PathBuf, Place)>, ConfigError> {
+        let given = match (flag, file) {
+            (Some(path), _) => (path, Place::Flag(flag_name)),
+            (None, Some(value)) => {
+                let place = self.place(&value);
+                (value.into_inner(), place)
+            }
+            (None, None) => return Ok(None),
+        };
+        if given.0.as_os_str().is_empty() {
+            return Err(ConfigError::BadValue {
+                place: given.1,
+                key,
+                message: "the path is empty".to_owned(),
+            });
+        }
+        Ok(Some(given))
+    }
+
+    fn bounded(
+        &self,
+        key: &'static str,
+        value: Option<Spanned<u32>>,
+        default: u32,
+        (least, most): (u32, u32),
+    ) -> Result<u32, ConfigError> {
+        let Some(value) = value else { return Ok(default) };
+        let place = self.place(&value);
+        let value = value.into_inner();
+        if (least..=most).contains(&value) {
+            return Ok(value);
+        }
+        Err(ConfigError::BadValue {
+            place,
+            key,
+            message: format!("{value} is not in {least} to {most}"),
+        })
+    }
+
+    fn size(
+        &self,
+        key: &'static str,
+        value: Option<Spanned<ByteSize>>,
+        default: u64,
+        (least, most): (u64, u64),
+    ) -> Result<u64, ConfigError> {
+        let Some(value) = value else { return Ok(default) };
+        let place = self.place(&value);
+        let value = value.into_inner();
+        if (least..=most).contains(&value.0) {
+            return Ok(value.0);
+        }
+        let (least, most) = (ByteSize(least), ByteSize(most));
+        Err(ConfigError::BadValue {
+            place,
+            key,
+            message: format!("{value} is not in {least} to {most}"),
+        })
+    }
+}
+
+/// The default configuration of root, for tests of other modules.
+#[cfg(test)]
+pub(crate) fn example() -> Config {
+    let user = Surroundings {
+        root: true,
+        ..Surroundings::default()
+    };
+    Config::load(
+        &Arguments::default(),
+        &Environment {
+            user,
+            working_directory: "/".into(),
+        },
+    )
+    .unwrap()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,225 @@
+//! The documented defaults are the defaults, each key works, and what is wrong is named with its line.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cairn_api::location::Surroundings;
+
+use super::{Config, Environment, File, Source};
+use crate::arguments::Arguments;
+use crate::config::file::{LogFormat, LogLevel};
+use crate::config::{ConfigError, DEFAULT_CONFIG, Place};
+
+fn environment() -> Environment {
+    let user = Surroundings {
+        root: true,
+        ..Surroundings::default()
+    };
+    Environment {
+        user,
+        working_directory: "/work".into(),
+    }
+}
+
+fn resolve_with(text: &str, arguments: &Arguments) -> Result<Config, ConfigError> {
+    let path = Path::new("c.toml");
+    Config::resolve(
+        File::parse(path, text)?,
+        Source { path, text },
+        arguments,
+        &environment(),
+    )
+}
+
+fn resolve(text: &str) -> Result<Config, ConfigError> {
+    resolve_with(text, &Arguments::default())
+}
+
+/// The default configuration with the keys switched on that have a computed default.
+fn everything() -> String {
+    DEFAULT_CONFIG
+        .replace("\n#data_dir", "\ndata_dir")
+        .replace("\n#socket", "\nsocket")
+}
+
+#[test]
+fn the_documented_defaults_are_the_defaults() {
+    let nothing = resolve("").unwrap();
+    assert_eq!(resolve(DEFAULT_CONFIG).unwrap(), nothing);
+    assert_eq!(resolve(&everything()).unwrap(), nothing);
+}
+
+#[test]
+fn the_default_configuration_has_every_key() {
+    let file = File::parse(Path::new("c.toml"), &everything()).unwrap();
+    // Debug prints every field of every section, so that no new key can be forgotten in the text.
+    let shown = format!("{file:?}");
+    assert!(
+        !shown.contains("None"),
+        "a key is missing in default.toml: {shown}"
+    );
+}
+
+#[test]
+fn the_documentation_has_the_default_configuration() {
+    let page = include_str!("../../../../docs/operations/configuration.md");
+    assert!(page.contains(&format!("```toml\n{DEFAULT_CONFIG}```\n")));
+}
+
+#[test]
+fn every_key_takes_effect() {
+    let text = r#"
+data_dir = "/d"
+nfs.listen = "[::1]:1"
+nfs.connections_max = 9
+nfs.threads_max = 8
+nfs.memory_bytes_max = "100MiB"
+rpc.socket = "run/s"
+rpc.requests_max = 7
+http.listen = "0.0.0.0:0"
+metadata.cache_bytes = "16MiB"
+metadata.write_buffer_bytes = "4MiB"
+content.segment_bytes = 16777216
+limits.disk_reserve_bytes = "2GiB"
+limits.shutdown_seconds = 3
+log.format = "json"
+log.level = "trace"
+"#;
+    let expected = Config {
+        data_dir: "/d".into(),
+        nfs_listen: "[::1]:1".parse().unwrap(),
+        rpc_socket: "/work/run/s".into(),
+        rpc_requests_max: 7,
+        http_listen: "0.0.0.0:0".parse().unwrap(),
+        nfs_connections_max: 9,
+        nfs_threads_max: 8,
+        nfs_memory_bytes_max: 100 << 20,
+        metadata_cache_bytes: 16 << 20,
+        metadata_write_buffer_bytes: 4 << 20,
+        segment_bytes: 16 << 20,
+        disk_reserve_bytes: 2 << 30,
+        shutdown: Duration::from_secs(3),
+        log_format: LogFormat::Json,
+        log_level: LogLevel::Trace,
+    };
+    assert_eq!(resolve(text).unwrap(), expected);
+}
+
+#[test]
+fn flags_win_over_the_file() {
+    let arguments = Arguments {
+        data_dir: Some("flag".into()),
+        nfs_listen: Some("127.0.0.1:5".parse().unwrap()),
+        http_listen: Some("127.0.0.1:6".parse().unwrap()),
+        rpc_socket: Some("/flag.sock".into()),
+        log_format: Some(LogFormat::Json),
+        log_level: Some(LogLevel::Error),
+        ..Arguments::default()
+    };
+    let config = resolve_with(&everything(), &arguments).unwrap();
+    assert_eq!(config.data_dir, PathBuf::from("/work/flag"));
+    assert_eq!((config.nfs_listen.port(), config.http_listen.port()), (5, 6));
+    assert_eq!(config.rpc_socket, PathBuf::from("/flag.sock"));
+    assert_eq!(
+        (config.log_format, config.log_level),
+        (LogFormat::Json, LogLevel::Error)
+    );
+}
+
+#[test]
+fn the_socket_follows_the_data_directory() {
+    assert_eq!(
+        resolve("data_dir = '/d'").unwrap().rpc_socket,
+        PathBuf::from("/d/cairnd.sock")
+    );
+}
+
+#[test]
+fn unknown_keys_are_named_with_their_line() {
+    for (text, line, key) in [
+        ("\ndatadir = '/d'\n", 2, "datadir"),
+        ("[nfs]\n\nlsten = '127.0.0.1:1'\n", 3, "lsten"),
+        ("[log]\nlevel = 'info'\n[nsf]\nlisten = '127.0.0.1:1'\n", 3, "nsf"),
+        ("log.colour = true\n", 1, "colour"),
+    ] {
+        let error = resolve(text).unwrap_err();
+        let ConfigError::Malformed { place, message } = &error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(*place, Place::Line("c.toml".into(), line), "{error}");
+        assert!(
+            message.starts_with(&format!("unknown key `{key}`, expected")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn bad_values_are_named_with_their_line() {
+    for text in [
+        "\nnfs.listen = 'localhost:1'",
+        "\nnfs.listen = 12049",
+        "\nhttp.listen = '127.0.0.1'",
+        "\nrpc.requests_max = 0",
+        "\nrpc.requests_max = -1",
+        "\nrpc.requests_max = 257",
+        "\nrpc.socket = ''",
+        "\ndata_dir = ''",
+        "\ndata_dir = 1",
+        "\nmetadata.cache_bytes = '1023KiB'",
+        "\nmetadata.cache_bytes = 'much'",
+        "\nmetadata.write_buffer_bytes = 0",
+        "\nnfs.connections_max = 0",
+        "\nnfs.threads_max = 1025",
+        "\nnfs.memory_bytes_max = '4GiB'",
+        "\ncontent.segment_bytes = '2GiB'",
+        "\ncontent.segment_bytes = -5",
+        "\nlimits.disk_reserve_bytes = 0",
+        "\nlimits.shutdown_seconds = 0",
+        "\nlog.format = 'xml'",
+        "\nlog.level = 'INFO'",
+        "\nlog.level = 'info'\nlog.level = 'info'",
+        "\nlog = ",
+    ] {
+        let error = resolve(text).unwrap_err();
+        assert!(
+            error.to_string().starts_with("c.toml:2: ") || error.to_string().starts_with("c.toml:3: "),
+            "{text:?}: {error}"
+        );
+    }
+    assert_eq!(
+        resolve("\ncontent.segment_bytes = '2GiB'")
+            .unwrap_err()
+            .to_string(),
+        "c.toml:2: content.segment_bytes: 2GiB is not in 8MiB to 1GiB"
+    );
+}
+
+#[test]
+fn a_socket_path_that_cannot_be_bound_is_refused() {
+    let long = "x".repeat(108);
+    let error = resolve(&format!("\nrpc.socket = '/{long}'")).unwrap_err();
+    assert!(error.to_string().starts_with("c.toml:2: rpc.socket: "), "{error}");
+    let error = resolve(&format!("data_dir = '/{long}'")).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("default configuration: rpc.socket: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_missing_file_and_a_missing_home_are_errors() {
+    let arguments = Arguments {
+        config: Some("/nonexistent/cairnd.toml".into()),
+        ..Arguments::default()
+    };
+    let error = Config::load(&arguments, &environment()).unwrap_err();
+    assert!(matches!(error, ConfigError::Unreadable { .. }), "{error:?}");
+    let error = Config::load(&Arguments::default(), &Environment::default()).unwrap_err();
+    assert!(
+        matches!(error, ConfigError::BadValue { key: "data_dir", .. }),
+        "{error:?}"
+    );
+}
