@@ -164,14 +164,25 @@ impl DirtyFile {
 
     /// Notes a write that the log has.
     pub fn note(&mut self, write: &LoggedWrite, extent: Extent, sequence: u64, end: LogPosition) {
+        let changed = next_change(self.record.changed, write.time);
+        self.record.modified = changed;
+        self.record.changed = changed;
+        self.take(write, extent, sequence, end);
+    }
+
+    /// Notes a write that the log has kept over a stop. The attributes may have been stored after it, with a later change.
+    pub fn note_replayed(&mut self, write: &LoggedWrite, extent: Extent, sequence: u64, end: LogPosition) {
+        self.record.modified = write.time;
+        self.record.changed = self.record.changed.max(write.time);
+        self.take(write, extent, sequence, end);
+    }
+
+    fn take(&mut self, write: &LoggedWrite, extent: Extent, sequence: u64, end: LogPosition) {
         let length = u64::from(extent.length());
         self.record.inline = false;
         self.record.size = self.record.size.max(write.offset + length);
         self.record.used = self.record.used.saturating_add(length);
-        let changed = next_change(self.record.changed, write.time);
-        self.record.modified = changed;
-        self.record.changed = changed;
-        self.record.data_version = next_data_version(self.record.data_version, changed);
+        self.record.data_version = next_data_version(self.record.data_version, self.record.changed);
         self.record.log_sequence = sequence;
         self.overlay.insert(write.offset, extent);
         self.log_end = self.log_end.max(end);

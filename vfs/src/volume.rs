@@ -574,7 +574,7 @@ impl Volume {
             .entry(write.inode)
             .or_insert_with(|| DirtyFile::new(record));
         let before = file.overlay.len();
-        file.note(write, extent, sequence, end);
+        file.note_replayed(write, extent, sequence, end);
         let grown = file.overlay.len() as u64;
         self.shared.overlay_extents.fetch_add(grown, Ordering::Relaxed);
         self.shared

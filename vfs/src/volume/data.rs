@@ -196,8 +196,10 @@ impl Volume {
                 self.spill(object, branch, &record, &mut logged)?;
             }
             let mut at = offset;
+            let mut time = logged.last().map_or(record.changed, |part| part.write.time);
             for part in data.chunks(LOGGED_BYTES_MAX) {
-                let time = self.shared.now();
+                // As the file will note it, so that a replay gives the same time.
+                time = next_change(time, self.shared.now());
                 let write = LoggedWrite {
                     branch,
                     inode: object.inode,
@@ -261,7 +263,7 @@ impl Volume {
                 branch,
                 inode: object.inode,
                 offset: 0,
-                time: self.shared.now(),
+                time: next_change(record.changed, self.shared.now()),
             };
             logged.push(self.append(write, data)?);
         }
@@ -322,11 +324,16 @@ impl Volume {
             self.shared
                 .unstable_bytes
                 .fetch_add(u64::from(count), Ordering::Relaxed);
-            return Ok(Some(Pending::ready(Written {
+            let written = Written {
                 count,
                 stability,
                 change,
-            })));
+            };
+            // Set-id bits that went are no data: no COMMIT asks for them, and the log does not bring them back.
+            return Ok(Some(match commit {
+                None => Pending::ready(written),
+                Some(commit) => self.after_commit(written, commit),
+            }));
         }
         let written = Written {
             count,
@@ -378,7 +385,8 @@ impl Volume {
         drop(state);
         let change = self.change(object.inode, &before, &after);
         let count = data.len() as u32;
-        if stability == Stability::Unstable {
+        // Set-id bits that went must stay gone, whatever becomes of the data.
+        if stability == Stability::Unstable && after.mode == before.mode {
             return Ok(Some(Pending::ready(Written {
                 count,
                 stability,

@@ -148,7 +148,8 @@ impl Volume {
             attributes,
             directory: parent,
         };
-        let Some(size) = set.size.filter(|size| *size != found.size) else {
+        // Also to the size it has: that marks the file as changed (open(2), O_TRUNC), and needs permission to write.
+        let Some(size) = set.size else {
             return Ok(Some(Pending::ready(created(found))));
         };
         let set = SetAttributes {
