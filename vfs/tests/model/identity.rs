@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use cairn_types::{InodeId, SnapshotId, VolumeId};
-use cairn_vfs::control::{Restored, Snapshot, Workspace};
+use cairn_vfs::control::{Restored, Snapshot, SnapshotOrigin, Workspace};
 use cairn_vfs::filesystem::{Attributes, Change, ObjectId};
 
 use crate::execute::Outcome;
@@ -154,8 +154,11 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Puts a snapshot into the model's ids.
+    /// Puts a snapshot into the model's ids. What a restore notes on its safety snapshot is its own affair.
     pub fn translate_snapshot(&self, snapshot: &mut Snapshot) -> Result<(), String> {
+        if snapshot.origin == SnapshotOrigin::Safety {
+            snapshot.note.clear();
+        }
         self.translate(&mut snapshot.id)?;
         snapshot
             .parent

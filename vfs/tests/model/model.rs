@@ -4,7 +4,8 @@
 //! - **Snapshot** copies the tree. **Restore** first takes a safety snapshot, then replaces the tree: objects made since
 //!   are stale, objects removed since are back under their old handles. **Fork** copies a snapshot's tree into a new volume
 //!   with the same inode numbers. A workspace is deleted with its snapshots; what was forked from them stays.
-//! - A snapshot's parent is the snapshot that the tree was last equal to: the one taken before it, restored, or forked.
+//! - A snapshot's parent is the snapshot of the workspace that the tree was last equal to: the one taken before it, or
+//!   restored. The first one of a fork has none: the workspace says where it was forked.
 
 mod control;
 mod files;

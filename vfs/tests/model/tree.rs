@@ -314,22 +314,26 @@ impl Tree {
         name: &[u8],
         dots: &[Reason],
     ) -> Result<InodeId, Refusal> {
-        let id = self.resolve(directory)?;
-        self.directory(id)?;
         let mut checks = Checks::default();
-        checks.refuse_if(!self.inode(id).allows(caller, EXECUTE), &[Reason::Access]);
         match FileName::new(name) {
             Ok(_) => {}
             Err(FileNameError::Empty) => checks.refuse_if(true, &[Reason::Invalid, Reason::NotFound]),
             Err(FileNameError::TooLong { .. }) => checks.refuse_if(true, &[Reason::NameTooLong]),
-            Err(FileNameError::ForbiddenByte) => checks.refuse_if(true, &[Reason::Invalid]),
-            Err(FileNameError::DotOrDotDot) => {
-                checks.refuse_if(true, dots);
-                checks.refuse_if(!self.inode(id).allows(caller, WRITE), &[Reason::Access]);
+            Err(FileNameError::ForbiddenByte) => checks.refuse_if(true, &[Reason::Invalid, Reason::Access]),
+            Err(FileNameError::DotOrDotDot) => checks.refuse_if(true, dots),
+        }
+        match self.resolve(directory) {
+            Err(_) => checks.refuse_if(true, &[Reason::Stale]),
+            Ok(id) => {
+                checks.refuse_if(self.directory(id).is_err(), &[Reason::NotDirectory]);
+                let searchable = self.inode(id).allows(caller, EXECUTE);
+                let writable = self.inode(id).allows(caller, WRITE);
+                let dot = matches!(name, b"." | b"..");
+                checks.refuse_if(!searchable || dot && !writable, &[Reason::Access]);
             }
         }
         checks.finish()?;
-        Ok(id)
+        self.resolve(directory)
     }
 
     /// The inode that an entry names.

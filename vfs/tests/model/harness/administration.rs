@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 use cairn_types::{SnapshotReference, Tag, VolumeId, WorkspaceName};
+use cairn_vfs::FileSystem;
 use cairn_vfs::control::{ControlError, Difference, DifferenceKind, NewSnapshot, Workspace};
 
 use super::{Harness, workspace_name};
@@ -101,10 +102,7 @@ impl Harness<'_> {
                 SnapshotReference::Name(tag(index)),
             ),
             Reference::Id(index) => identified(index, 32),
-            Reference::Short(index) => {
-                // Of another workspace's snapshot only the whole id says whose it is.
-                identified(index, 12)
-            }
+            Reference::Short(index) => identified(index, 12),
             Reference::Unknown => unknown(),
         }
     }
@@ -235,7 +233,6 @@ impl Harness<'_> {
             self.snapshots.translate_workspace(subject, model.volume)?;
             same(model, subject)?;
         }
-        use cairn_vfs::FileSystem;
         let (model, subject) = (self.model.exports(), self.subject.files().exports());
         let paths = |exports: &[cairn_vfs::filesystem::Export]| -> Vec<String> {
             exports.iter().map(|export| export.path.clone()).collect()

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use cairn_types::InodeId;
+use cairn_vfs::FileSystem;
 use cairn_vfs::filesystem::ObjectId;
 
 use super::{Harness, Pair};
@@ -30,7 +31,6 @@ impl Harness<'_> {
         self.listing = None;
         let directory = self.find(target);
         let allowed = {
-            use cairn_vfs::FileSystem;
             let visit = |files: &dyn FileSystem, object: ObjectId| {
                 files.readdir(&caller(by), object, 0, false, &mut |_| {
                     std::ops::ControlFlow::Break(())

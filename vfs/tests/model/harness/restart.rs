@@ -1,10 +1,9 @@
 //! What a stop may take: the oracle of durability.
 
-use cairn_types::InodeId;
-use cairn_types::VolumeId;
+use cairn_types::{InodeId, Timestamp, VolumeId};
 use cairn_vfs::filesystem::{Attributes, ObjectId, Stability};
 
-use super::{Harness, is_unstable};
+use super::{Harness, WRITE_STEPS_MAX, is_unstable};
 use crate::execute::bytes;
 use crate::operations::Operation;
 use crate::subject::Stop;
@@ -107,6 +106,12 @@ impl Harness<'_> {
     }
 }
 
+/// Whether the file can have been changed then: each step of a write may survive without the next.
+fn in_steps(found: Timestamp, state: &Inode) -> bool {
+    let steps = found.nanoseconds().abs_diff(state.changed.nanoseconds());
+    found.seconds() == state.changed.seconds() && steps < WRITE_STEPS_MAX
+}
+
 /// Whether the file can be what its states allow.
 fn check(unsettled: &Unsettled, attributes: &Attributes, read: &[u8]) -> Result<(), String> {
     let states = &unsettled.states;
@@ -117,10 +122,10 @@ fn check(unsettled: &Unsettled, attributes: &Attributes, read: &[u8]) -> Result<
     {
         return Err(format!("the size is {}", attributes.size));
     }
-    if !possible(&|state| state.modified == attributes.modified) {
+    if !possible(&|state| state.modified == attributes.modified || in_steps(attributes.modified, state)) {
         return Err(format!("modified is {:?}", attributes.modified));
     }
-    if !possible(&|state| state.changed == attributes.changed) {
+    if !possible(&|state| in_steps(attributes.changed, state)) {
         return Err(format!("changed is {:?}", attributes.changed));
     }
     if !possible(&|state| state.mode == attributes.mode) {

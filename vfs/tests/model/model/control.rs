@@ -26,11 +26,11 @@ impl State {
         Ok(VolumeId(self.volumes))
     }
 
-    /// The newest snapshot; the newest with a tag; the one whose id starts so.
+    /// The newest snapshot that somebody asked for; the newest with a tag; the one whose id starts so.
     fn find(&self, name: &WorkspaceName, reference: &SnapshotReference) -> Result<&Saved, ControlError> {
         let newest_first = || self.named(name).map(|space| space.snapshots.iter().rev());
         let tagged = |saved: &&Saved| match reference {
-            SnapshotReference::Latest => true,
+            SnapshotReference::Latest => saved.snapshot.origin == SnapshotOrigin::Requested,
             SnapshotReference::Name(tag) => saved.snapshot.tags.contains(tag),
         };
         if let Some(saved) = newest_first()?.find(tagged) {
@@ -50,13 +50,9 @@ impl State {
     }
 
     fn missing(&self, workspace: &WorkspaceName, reference: &SnapshotReference) -> ControlError {
+        let fits = |saved: &Saved| reference.is_prefix_of(saved.snapshot.id);
+        let has = |space: &Space| space.snapshots.iter().any(fits);
         let (workspace, reference) = (workspace.clone(), reference.to_string());
-        let has = |space: &Space| {
-            space
-                .snapshots
-                .iter()
-                .any(|saved| saved.snapshot.id.to_string() == reference)
-        };
         match self.spaces.iter().find(|(_, space)| has(space)) {
             Some((owner, _)) => ControlError::ForeignSnapshot {
                 workspace,
@@ -240,7 +236,7 @@ impl Subject for Model {
                 forked_from: Some(snapshot.id),
                 tree: Tree { volume, ..tree },
                 snapshots: Vec::new(),
-                head: Some(snapshot.id),
+                head: None,
             };
             let workspace = space.describe(new);
             state.spaces.insert(new.clone(), space);

@@ -12,6 +12,7 @@ use cairn_vfs::filesystem::{
 use cairn_vfs::{Error, Pending};
 
 use super::{Model, State};
+use crate::execute::Recorded;
 use crate::refusal::{Reason, Refusal};
 use crate::tree::Tree;
 
@@ -34,8 +35,8 @@ impl Model {
         Self::answer(&mut state, outcome)
     }
 
-    /// A change, atomic with its record.
-    fn change<T>(
+    /// A change, atomic with its record. Where nothing changes there is nothing to record.
+    fn change<T: Recorded>(
         &self,
         object: ObjectId,
         record: Record<'_, T>,
@@ -44,12 +45,13 @@ impl Model {
         let now = self.now();
         let mut state = self.state.lock();
         let outcome = match state.space_mut(object.volume) {
-            Some(space) if space.policy.read_only => Err(Reason::ReadOnly.into()),
             Some(space) => change(&mut space.tree, now),
             None => Err(Reason::Stale.into()),
         };
         let value = Self::answer(&mut state, outcome)?;
-        state.replies.extend(record(&value));
+        if !value.is_no_change() {
+            state.replies.extend(record(&value));
+        }
         Ok(Pending::ready(value))
     }
 

@@ -304,8 +304,10 @@ impl FileSystem for Faulty {
         };
         let pending = self.model.remove(&by, directory, name, record)?;
         if let (true, Some((object, earlier))) = (self.is(Fault::UnlinkKeepsChanged), removed) {
-            self.model
-                .tamper(|state| Some(inode_mut(state, object)?.changed = earlier.changed));
+            self.model.tamper(|state| {
+                inode_mut(state, object)?.changed = earlier.changed;
+                Some(())
+            });
         }
         Ok(pending)
     }
@@ -333,10 +335,10 @@ impl FileSystem for Faulty {
             return Ok(pending);
         };
         self.model.tamper(|state| {
-            if let (true, Some((replaced, earlier))) = (self.is(Fault::RenameKeepsLinks), replaced) {
-                if replaced != moved {
-                    inode_mut(state, replaced)?.links = earlier.links;
-                }
+            if let (true, Some((replaced, earlier))) = (self.is(Fault::RenameKeepsLinks), replaced)
+                && replaced != moved
+            {
+                inode_mut(state, replaced)?.links = earlier.links;
             }
             if self.is(Fault::MoveKeepsParentLinks) && moved_inode.is_directory() && from.0 != to.0 {
                 inode_mut(state, from.0)?.links += 1;
@@ -476,8 +478,10 @@ impl Subject for Faulty {
         if self.is(Fault::StopLosesCommitted)
             && let Some((object, earlier)) = self.committed.get_mut().take()
         {
-            self.model
-                .tamper(|state| Some(*inode_mut(state, object)? = earlier));
+            self.model.tamper(|state| {
+                *inode_mut(state, object)? = earlier;
+                Some(())
+            });
         }
         self.model.restart(stop)
     }

@@ -21,7 +21,7 @@ fn no_data(inode: &Inode) -> &'static [Reason] {
 }
 
 impl Tree {
-    /// Mode: owner; set-gid is dropped if the caller is not in the group. Owner: uid 0, or no change by the owner. Group:
+    /// Mode: owner; set-gid of a file is dropped if the caller is not in its group. Owner: uid 0, or no change by the owner. Group:
     /// the owner, to one of his groups. Size: regular files, with write permission; to the same size is a change too.
     /// Times: a given one the owner, the present one also with write permission. Nothing to set changes nothing.
     pub fn setattr(
@@ -43,7 +43,7 @@ impl Tree {
         );
         checks.refuse_if(set.mode.is_some() && !owner, &[Reason::NotPermitted]);
         if let Some(uid) = set.uid {
-            checks.refuse_if(!root && !(owner && uid == inode.uid), &[Reason::NotPermitted]);
+            checks.refuse_if(!(root || owner && uid == inode.uid), &[Reason::NotPermitted]);
         }
         if let Some(gid) = set.gid {
             let own = owner && (gid == inode.gid || in_group(caller, gid));
@@ -101,20 +101,22 @@ impl Tree {
         stability: Stability,
         now: Timestamp,
     ) -> Result<Written, Refusal> {
-        let id = self.resolve(object)?;
-        let inode = self.inode(id);
         let mut checks = Checks::default();
-        checks.refuse_if(
-            !inode.owned_by(caller) && !inode.allows(caller, WRITE),
-            &[Reason::Access],
-        );
-        checks.refuse_if(!matches!(inode.body, Body::Regular(_)), no_data(inode));
         let end = offset.checked_add(data.len() as u64);
         checks.refuse_if(
             end.is_none_or(|end| end > FILE_BYTES_MAX),
             &[Reason::FileTooLarge],
         );
+        match self.resolve(object).map(|id| self.inode(id)) {
+            Err(_) => checks.refuse_if(true, &[Reason::Stale]),
+            Ok(inode) => {
+                let allowed = inode.owned_by(caller) || inode.allows(caller, WRITE);
+                checks.refuse_if(!allowed, &[Reason::Access]);
+                checks.refuse_if(!matches!(inode.body, Body::Regular(_)), no_data(inode));
+            }
+        }
         checks.finish()?;
+        let id = self.resolve(object)?;
         let before = Before::from(&self.attributes(id));
         if !data.is_empty() {
             let inode = self.inode_mut(id);
@@ -178,7 +180,7 @@ impl Inode {
         }
         if let Some(mode) = set.mode {
             self.mode = mode & 0o7777;
-            if caller.uid != 0 && !in_group(caller, self.gid) {
+            if caller.uid != 0 && !in_group(caller, self.gid) && !self.is_directory() {
                 self.mode &= !0o2000;
             }
         }

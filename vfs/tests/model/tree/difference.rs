@@ -10,7 +10,8 @@ use super::{Body, Inode, Tree};
 /// What of two objects under one path differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Degree {
-    /// Nothing need be reported: only times or links of a directory, which follow from its entries.
+    /// Nothing need be reported: only the time of the last access or of the last change of attributes differs, or the times
+    /// and links of a directory, which follow from its entries.
     pub optional: bool,
     /// The data may be reported as modified although the bytes are equal: they were written again.
     pub rewritten: bool,
@@ -25,9 +26,9 @@ const CERTAIN: Degree = Degree {
 };
 
 impl Tree {
-    /// Every path but the root's, split into components, in order: a directory precedes what is in it.
+    /// Every path, the root's being empty, split into components, in order: a directory precedes what is in it.
     fn paths(&self) -> BTreeMap<Vec<Vec<u8>>, InodeId> {
-        let mut paths = BTreeMap::new();
+        let mut paths = BTreeMap::from([(Vec::new(), InodeId::ROOT)]);
         let mut open = vec![(Vec::new(), InodeId::ROOT)];
         while let Some((path, directory)) = open.pop() {
             let Body::Directory(directory) = &self.inode(directory).body else {
@@ -44,7 +45,7 @@ impl Tree {
     }
 
     /// What differs from this state to `after`, in path order. Everything below an added, removed or retyped directory is
-    /// listed too; the root is not.
+    /// listed too.
     pub fn differences(&self, after: &Tree) -> Vec<Graded> {
         let (old, new) = (self.paths(), after.paths());
         let mut all: Vec<&Vec<Vec<u8>>> = old.keys().chain(new.keys()).collect();
@@ -91,15 +92,14 @@ fn compare(before: &Inode, after: &Inode, same_object: bool) -> Option<(Differen
         return Some((DifferenceKind::Modified, CERTAIN));
     }
     let owner = |inode: &Inode| (inode.mode, inode.uid, inode.gid);
-    let times = |inode: &Inode| (inode.accessed, inode.modified, inode.changed, inode.links);
-    let unimportant = before.is_directory() && owner(before) == owner(after);
-    let rewritten = !before.is_directory() && (!same_object || before.modified != after.modified);
-    let changed = owner(before) != owner(after) || times(before) != times(after);
-    changed.then_some((
-        DifferenceKind::Attributes,
-        Degree {
-            optional: unimportant,
-            rewritten,
-        },
-    ))
+    let names = |inode: &Inode| (inode.modified, inode.links);
+    let seen = owner(before) != owner(after);
+    let certain = seen || !before.is_directory() && names(before) != names(after);
+    let touched = before.accessed != after.accessed || before.changed != after.changed;
+    let degree = Degree {
+        optional: !certain,
+        rewritten: !before.is_directory() && (!same_object || touched),
+    };
+    let reported = certain || touched || !same_object;
+    reported.then_some((DifferenceKind::Attributes, degree))
 }

@@ -13,7 +13,7 @@ use crate::refusal::{Checks, Reason, Refusal};
 pub const MODE_DEFAULT: u32 = 0o644;
 
 /// `.` and `..` exist already.
-const MAKE_DOTS: &[Reason] = &[Reason::Exists, Reason::Invalid];
+const MAKE_DOTS: &[Reason] = &[Reason::Exists, Reason::Invalid, Reason::IsDirectory];
 /// RFC 1813 names several codes for removing `.` and `..` (sections 3.3.12 and 3.3.13); POSIX others.
 const REMOVE_DOTS: &[Reason] = &[
     Reason::Invalid,
