@@ -29,7 +29,7 @@ const HEAD_BYTES: usize = 64 << 10;
 const SMALL_RECORD_BYTES: usize = 16 << 10;
 /// Read at most so much after a large WRITE: most likely another one follows, whose payload is better not received into
 /// the head buffer.
-const READ_AFTER_WRITE_BYTES: usize = 512;
+const READ_AFTER_WRITE_BYTES: usize = MARKER_BYTES + PREFIX_BYTES;
 /// Replies of the reader are sent at the latest when so many bytes of them are collected.
 const BATCH_BYTES_MAX: usize = 32 << 10;
 /// While more bytes of the reader's own replies than this are unsent, it does not read.
