@@ -38,7 +38,7 @@ pub(crate) enum Disposition {
     /// It has been answered, into the batch.
     Answered,
     /// Reserve its cost, then [`Connection::start`] it.
-    Job(Job),
+    Job(Box<Job>),
 }
 
 /// What the reader does with a request that is still arriving.
@@ -46,7 +46,7 @@ pub(crate) enum LargeDisposition {
     /// It has been answered, into the batch; its bytes are to be skipped.
     Answered,
     /// A WRITE: reserve, receive the payload, which begins at this byte of the record, into [`Job::set_payload`], start.
-    Write(Job, usize),
+    Write(Box<Job>, usize),
 }
 
 /// A call for the workers.
@@ -249,7 +249,7 @@ impl<F: FileSystem, W: AsyncWrite + Unpin + Send + 'static> Connection<F, W> {
     }
 
     /// Reads a call's header; answers it and returns `None` if it is refused.
-    #[inline]
+    #[inline(always)]
     fn header<'a>(
         &self,
         decoder: &mut Decoder<'a>,
@@ -315,7 +315,7 @@ impl<F: FileSystem, W: AsyncWrite + Unpin + Send + 'static> Connection<F, W> {
     }
 
     /// Starts a job whose cost is reserved, unless it is a retransmission.
-    pub(crate) fn start(self: &Arc<Self>, job: Job, reservation: Reservation) {
+    pub(crate) fn start(self: &Arc<Self>, job: Box<Job>, reservation: Reservation) {
         let metrics = &self.server.metrics;
         let (key, reservation) = match &job.work {
             Work::Nfs(procedure, arguments) if procedure.is_recorded() => {
@@ -366,18 +366,18 @@ impl<F: FileSystem, W: AsyncWrite + Unpin + Send + 'static> Connection<F, W> {
         };
         self.server
             .workers
-            .submit(Box::new(move || execute(job, completion)));
+            .submit(Box::new(move || execute(*job, completion)));
     }
 }
 
-fn job(header: &CallHeader<'_>, work: Work, cost: usize, started: Instant) -> Job {
-    Job {
+fn job(header: &CallHeader<'_>, work: Work, cost: usize, started: Instant) -> Box<Job> {
+    Box::new(Job {
         xid: header.xid,
         credential: OwnedCredential::from(&header.credential),
         work,
         cost,
         started,
-    }
+    })
 }
 
 #[inline]

@@ -276,13 +276,18 @@ impl<W: AsyncWrite + Unpin + Send> Outbox<W> {
 
 impl<W: AsyncWrite + Unpin> Port<W> {
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut slices = [IoSlice::new(&[]); PIECES_MAX];
-        let mut count = 0;
-        for (slice, segment) in slices.iter_mut().zip(&self.sending) {
-            *slice = IoSlice::new(&segment.bytes);
-            count += 1;
-        }
-        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, &slices[..count]))?;
+        let stream = Pin::new(&mut self.stream);
+        let written = if self.sending.len() == 1 {
+            ready!(stream.poll_write(context, &self.sending[0].bytes))?
+        } else {
+            let mut slices = [IoSlice::new(&[]); PIECES_MAX];
+            let mut count = 0;
+            for (slice, segment) in slices.iter_mut().zip(&self.sending) {
+                *slice = IoSlice::new(&segment.bytes);
+                count += 1;
+            }
+            ready!(stream.poll_write_vectored(context, &slices[..count]))?
+        };
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }

@@ -40,7 +40,7 @@ enum Next {
     /// It has been taken and answered.
     Answered,
     /// It has been taken.
-    Job(Job),
+    Job(Box<Job>),
     /// It is too long for the buffer, and enough of it is there to begin.
     Large(usize),
     /// It comes in several fragments.
@@ -159,7 +159,7 @@ where
         }
     }
 
-    async fn start(&mut self, job: Job) {
+    async fn start(&mut self, job: Box<Job>) {
         let reservation = self.reserve(job.cost).await;
         self.connection.start(job, reservation);
     }

@@ -99,7 +99,7 @@ impl AuthError {
 }
 
 /// Reads credential and verifier. The outer error is a header that ends too early, the inner one a refusal.
-#[inline]
+#[inline(always)]
 pub(crate) fn decode<'a>(decoder: &mut Decoder<'a>) -> Result<Result<Credential<'a>, AuthError>, XdrError> {
     let flavour = decoder.u32()?;
     let body = match decoder.opaque(BODY_BYTES_MAX) {

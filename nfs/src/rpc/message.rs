@@ -68,23 +68,29 @@ pub(crate) enum Refusal {
 }
 
 /// Reads the header of a call; the decoder is left at the arguments.
-#[inline]
+#[inline(always)]
 pub(crate) fn decode_call<'a>(decoder: &mut Decoder<'a>) -> Result<CallHeader<'a>, CallError> {
-    let length = decoder.remaining().len();
-    let short = |_| CallError::NoCall(NoCall::Short(length));
-    let xid = decoder.u32().map_err(short)?;
-    match decoder.u32().map_err(short)? {
-        CALL => {}
-        other => return Err(CallError::NoCall(NoCall::Type(other))),
+    let Ok(words) = decoder.fixed::<24>() else {
+        return Err(cut_header(decoder));
+    };
+    let word = |index: usize| {
+        u32::from_be_bytes([
+            words[index * 4],
+            words[index * 4 + 1],
+            words[index * 4 + 2],
+            words[index * 4 + 3],
+        ])
+    };
+    let (xid, kind) = (word(0), word(1));
+    if kind != CALL {
+        return Err(CallError::NoCall(NoCall::Type(kind)));
     }
     let refused = |refusal| CallError::Refused { xid, refusal };
     let garbage = |_: XdrError| refused(Refusal::GarbageArguments);
-    if decoder.u32().map_err(garbage)? != RPC_VERSION {
+    if word(2) != RPC_VERSION {
         return Err(refused(Refusal::RpcMismatch));
     }
-    let program = decoder.u32().map_err(garbage)?;
-    let version = decoder.u32().map_err(garbage)?;
-    let procedure = decoder.u32().map_err(garbage)?;
+    let (program, version, procedure) = (word(3), word(4), word(5));
     let credential = auth::decode(decoder)
         .map_err(garbage)?
         .map_err(|error| refused(Refusal::Auth(error)))?;
@@ -95,6 +101,26 @@ pub(crate) fn decode_call<'a>(decoder: &mut Decoder<'a>) -> Result<CallHeader<'a
         procedure,
         credential,
     })
+}
+
+/// What is wrong with a message that ends before the header's sixth word.
+#[cold]
+fn cut_header(decoder: &mut Decoder<'_>) -> CallError {
+    let length = decoder.remaining().len();
+    let (Ok(xid), Ok(kind)) = (decoder.u32(), decoder.u32()) else {
+        return CallError::NoCall(NoCall::Short(length));
+    };
+    match (kind, decoder.u32()) {
+        (CALL, Ok(version)) if version != RPC_VERSION => CallError::Refused {
+            xid,
+            refusal: Refusal::RpcMismatch,
+        },
+        (CALL, _) => CallError::Refused {
+            xid,
+            refusal: Refusal::GarbageArguments,
+        },
+        (other, _) => CallError::NoCall(NoCall::Type(other)),
+    }
 }
 
 /// Writes the part of an accepted, successful reply between the transaction id and the results.
