@@ -23,7 +23,7 @@ verified() { # NAME OPTION...
 verified sequential --rw=write --bs=1M --size=48M --end_fsync=1
 verified random --rw=randwrite --bs=4k --size=8M --numjobs=2 --end_fsync=1
 verified mixed --rw=randwrite --bsrange=512-64k --size=8M --end_fsync=1
-verified unaligned --rw=write --bs=13331 --size=8M --end_fsync=1
+verified unaligned --rw=write --bs=13331 --size=$((13331 * 600)) --end_fsync=1
 verified direct --rw=randwrite --bs=16k --size=8M --direct=1
 verified mapped --rw=randwrite --bs=4k --size=4M --ioengine=mmap --end_fsync=1
 verified synced --rw=randwrite --bs=8k --size=1M --fsync=1
