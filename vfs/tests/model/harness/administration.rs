@@ -201,9 +201,14 @@ impl Harness<'_> {
                 with_snapshots,
             } => {
                 let name = workspace_name(workspace);
+                let deleted = self.volume(&name);
                 let model = self.model.delete_workspace(&name, with_snapshots);
                 let subject = self.subject.delete_workspace(&name, with_snapshots);
-                both(model, subject)?;
+                if both(model, subject)?.is_some()
+                    && let Some(volume) = deleted
+                {
+                    self.settle_volume(volume);
+                }
                 // What was forked from it is not touched.
                 self.compare_snapshots()
             }
