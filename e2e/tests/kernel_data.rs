@@ -13,10 +13,10 @@ fn fio_reads_back_what_it_wrote() -> anyhow::Result<()> {
 verified() { # NAME OPTION...
   local name=$1
   shift
-  fio --name="$name" --directory=. --thread --verify=crc32c --verify_fatal=1 --do_verify=0 --output=/tmp/log "$@" ||
+  fio --name="$name" --directory=. --thread --verify=crc32c --verify_fatal=1 --verify_state_save=0 --do_verify=0 --output=/tmp/log "$@" ||
     { cat /tmp/log >&2; fail "$name: writing"; }
   forget
-  fio --name="$name" --directory=. --thread --verify=crc32c --verify_fatal=1 --verify_only --output=/tmp/log "$@" ||
+  fio --name="$name" --directory=. --thread --verify=crc32c --verify_fatal=1 --verify_state_save=0 --verify_only --output=/tmp/log "$@" ||
     { cat /tmp/log >&2; fail "$name: verifying"; }
   rm -f "$name".*
 }
