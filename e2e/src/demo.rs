@@ -92,9 +92,16 @@ pub fn run(arguments: &Arguments) -> ExitCode {
                 error.downcast_ref::<NodeError>(),
                 Some(NodeError::Ended { status, .. }) if status.code() == Some(EXIT_ADDRESS.into())
             );
+            let no_space = full::is_no_space(&error);
+            if taken {
+                eprintln!("  or let the demo take any free port, with --nfs-port 0 and --http-port 0");
+            }
+            if no_space {
+                eprintln!("  Nothing was copied. Run the demo with --dir on a larger file system.");
+            }
             ExitCode::from(match () {
                 () if taken => EXIT_ADDRESS,
-                () if full::is_no_space(&error) => EXIT_NO_SPACE,
+                () if no_space => EXIT_NO_SPACE,
                 () => 1,
             })
         }
@@ -132,6 +139,9 @@ async fn demonstrate(arguments: &Arguments, directory: &Path) -> anyhow::Result<
     demo.report.end(step, None, &note);
 
     let outcome = Box::pin(demo.steps()).await;
+    if outcome.is_err() {
+        println!("failed");
+    }
     demo.report.print();
     match outcome {
         Ok(()) => {
@@ -185,7 +195,10 @@ impl Demo {
             acknowledged: Vec::new(),
             intact: true,
         };
-        demo.cairn.run(&create)?;
+        if let Err(error) = demo.cairn.run(&create) {
+            println!("failed");
+            return Err(error);
+        }
         let note = format!("NFS on {}", demo.node.nfs());
         demo.report.end(step, None, &note);
         Ok(demo)
@@ -377,7 +390,10 @@ fn told(objects: &[Value]) -> anyhow::Result<BTreeMap<TreePath, Difference>> {
         let text = |key: &str| entry.get(key).and_then(Value::as_str);
         let path = match text("path_hex") {
             Some(digits) => hexadecimal(digits).context("path_hex is not hexadecimal")?,
-            None => text("path").context("a difference without a path")?.as_bytes().to_vec(),
+            None => text("path")
+                .context("a difference without a path")?
+                .as_bytes()
+                .to_vec(),
         };
         let kind = match text("kind") {
             Some("added") => Difference::Added,

@@ -4,8 +4,8 @@
 //! listens on loopback only; its log lies beside the data directory.
 
 use std::fs::OpenOptions;
-use std::io;
-use std::net::SocketAddr;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -14,6 +14,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// How long a daemon may take to serve.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long an answer about readiness may take.
+const READY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a daemon may take to end after SIGTERM.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pause between two looks at a process or a file.
@@ -152,6 +154,8 @@ impl NodeSettings {
 pub struct Endpoints {
     /// NFS and MOUNT.
     pub nfs: SocketAddr,
+    /// Health and readiness.
+    pub http: SocketAddr,
     /// The socket of the RPC service.
     pub rpc: PathBuf,
 }
@@ -163,9 +167,24 @@ impl Endpoints {
         let json: serde_json::Value = serde_json::from_slice(&text).ok()?;
         Some(Endpoints {
             nfs: json.get("nfs")?.as_str()?.parse().ok()?,
+            http: json.get("http")?.as_str()?.parse().ok()?,
             rpc: json.get("rpc")?.as_str()?.into(),
         })
     }
+}
+
+/// Whether the daemon says that it is ready (GET /readyz).
+fn ready(http: SocketAddr) -> bool {
+    let ask = || -> io::Result<bool> {
+        let mut stream = TcpStream::connect(http)?;
+        stream.set_read_timeout(Some(READY_TIMEOUT))?;
+        stream.write_all(b"GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        let status = answer.split(|byte| *byte == b' ').nth(1);
+        Ok(status == Some(b"200"))
+    };
+    ask().unwrap_or(false)
 }
 
 /// A running daemon.
@@ -206,7 +225,8 @@ impl Node {
     async fn wait(settings: &NodeSettings, mut child: Child) -> Result<Self, NodeError> {
         let started = Instant::now();
         loop {
-            if let Some(endpoints) = Endpoints::read(&settings.data) {
+            let endpoints = Endpoints::read(&settings.data).filter(|endpoints| ready(endpoints.http));
+            if let Some(endpoints) = endpoints {
                 return Ok(Node {
                     settings: settings.clone(),
                     endpoints,

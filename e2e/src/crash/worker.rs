@@ -1,7 +1,7 @@
 //! A worker: does operations in its own directory, one after the other, until the daemon dies; and finds out afterwards
 //! what became of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,6 +18,9 @@ use crate::rpc::Record;
 
 /// Moments of a worker while a snapshot is being taken; a longer record is cut at its start.
 const HISTORY_MAX: usize = 4096;
+
+/// Latest operations that a violation is told with.
+const TRAIL_MAX: usize = 16;
 
 /// What all workers and the killer share while the load runs.
 #[derive(Debug, Default)]
@@ -121,6 +124,8 @@ pub struct Worker {
     remembered: Option<(Sent, Outcome)>,
     /// What it shows to whoever takes snapshots.
     pub journal: Arc<Mutex<Journal>>,
+    /// Its latest operations, for people.
+    trail: VecDeque<String>,
     /// Write verifiers that it saw since the daemon started.
     pub verifiers: BTreeSet<[u8; 8]>,
 }
@@ -135,6 +140,7 @@ impl Worker {
             pending: None,
             remembered: None,
             journal: Arc::default(),
+            trail: VecDeque::new(),
             verifiers: BTreeSet::new(),
         }
     }
@@ -178,8 +184,9 @@ impl Worker {
 
     /// Whether it was acknowledged.
     async fn perform(&mut self, client: &Client, operation: Operation) -> Result<bool, Violation> {
-        let show = |error| Violation::new(&self.name, &format!("{}: {error:?}", operation.show()));
-        let record = operation.record(client, &self.state).map_err(show)?;
+        let record = operation
+            .record(client, &self.state)
+            .map_err(|error| self.violation(format!("{}: {error:?}", operation.show())))?;
         let after = self.state.after(&operation);
         self.note(Some(operation.clone()));
         match operation.send(client, record.clone()).await {
@@ -203,11 +210,13 @@ impl Worker {
                 });
                 Ok(false)
             }
-            Err(error) => Err(show(error)),
+            Err(error) => Err(self.violation(format!("{}: {error:?}", operation.show()))),
         }
     }
 
     fn acknowledge(&mut self, sent: Sent, outcome: Outcome) {
+        let time = outcome.attributes.map(|attributes| attributes.modified);
+        self.remark(format!("{}: modified {time:?}", sent.operation.show()));
         self.state = sent.after.clone();
         self.state.acknowledged(&sent.operation, &outcome);
         self.note(None);
@@ -220,6 +229,7 @@ impl Worker {
     /// then sent again with the same bytes and must succeed; so must the latest acknowledged one, with the same answer.
     pub async fn recover(&mut self, client: &Arc<Client>, directory: &Handle) -> Result<(), Violation> {
         self.verifiers.clear();
+        self.remark("the daemon was started".to_owned());
         let observed = self.observe(client, directory).await?;
         let executed = match (self.state.explain(&observed), &self.pending) {
             (Ok(()), _) => false,
@@ -327,8 +337,17 @@ impl Worker {
         });
     }
 
+    fn remark(&mut self, what: String) {
+        self.trail.truncate(TRAIL_MAX - 1);
+        self.trail.push_front(what);
+    }
+
     fn violation(&self, what: String) -> Violation {
-        Violation::new(&self.name, &what)
+        let trail: String = self.trail.iter().map(|line| format!("\n    {line}")).collect();
+        Violation::new(
+            &self.name,
+            &format!("{what}  the latest operations, last first:{trail}"),
+        )
     }
 }
 
