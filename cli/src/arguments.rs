@@ -99,7 +99,8 @@ pub enum Command {
         --json prints {\"command\":\"mount -t nfs …\",\"file_system\":\"nfs\",\"server\":\"127.0.0.1\",\"port\":12049,\
         \"export\":\"/model\",\"options\":[\"vers=3\",…],\"mount_point\":\"/mnt/model\"}."
     )]
-    MountCommand {
+    #[command(name = "mount-command")]
+    Mount {
         /// The workspace
         #[arg(value_name = "WORKSPACE")]
         target: String,
@@ -246,7 +247,7 @@ mod tests {
     fn leaves(command: &clap::Command, path: &str, found: &mut Vec<(String, clap::Command)>) {
         let path = format!("{path} {}", command.get_name());
         if command.get_subcommands().next().is_none() {
-            found.push((path, command.clone()));
+            found.push((path.clone(), command.clone()));
         }
         command
             .get_subcommands()
@@ -263,10 +264,7 @@ mod tests {
                 .get_after_help()
                 .map(ToString::to_string)
                 .unwrap_or_default();
-            assert!(
-                help.contains(&format!("{}", path.trim())),
-                "{path} has no example"
-            );
+            assert!(help.contains(path.trim()), "{path} has no example");
             assert!(
                 help.contains("--json prints"),
                 "{path} does not say what --json prints"

@@ -62,9 +62,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
             reference,
             new,
         } => snapshot::fork(&mut session, &target, reference, new).await?,
-        Command::MountCommand { target, mount_point } => {
-            mount::run(&mut session, &target, mount_point).await?
-        }
+        Command::Mount { target, mount_point } => mount::run(&mut session, &target, mount_point).await?,
         Command::Status => status::run(&mut session).await?,
     }
     session.output.finish()?;

@@ -31,7 +31,7 @@ use crate::system::{SystemClock, SystemRandomness};
 use crate::{http, logging, rpc};
 
 /// How long HTTP requests may take to finish at the end; they are short.
-const HTTP_DRAIN: Duration = Duration::from_secs(2);
+const HTTP_DRAIN: Duration = Duration::from_secs(5);
 
 /// Why the daemon did not start, or did not stop in order.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,12 @@
+//! The real `cairnd` on a fresh directory with free ports, driven by the real `cairn`. `cairn` must have been built into
+//! the same target directory: `make test` does so, and `cargo build --release -p cairn`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod boot;
+mod control;
+mod harness;
+mod http;
