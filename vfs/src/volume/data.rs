@@ -197,7 +197,7 @@ impl Volume {
             }
             let mut at = offset;
             let mut time = logged.last().map_or(record.changed, |part| part.write.time);
-            for part in data.chunks(LOGGED_BYTES_MAX) {
+            for part in data.chunks(self.logged_bytes_max()) {
                 // As the file will note it, so that a replay gives the same time.
                 time = next_change(time, self.shared.now());
                 let write = LoggedWrite {
@@ -225,6 +225,11 @@ impl Volume {
         }
         permission::require_or_owner(caller, &record, permission::WRITE)?;
         Ok(record)
+    }
+
+    /// Bytes of a write that go into one record of the log.
+    fn logged_bytes_max(&self) -> usize {
+        LOGGED_BYTES_MAX.min(self.shared.settings.log.payload_bytes_max as usize).max(1)
     }
 
     fn append(&self, write: LoggedWrite, data: &[u8]) -> Result<Logged, Error> {
