@@ -17,7 +17,7 @@ fn environment() -> Environment {
     };
     Environment {
         user,
-        working_directory: "/work".into(),
+        working_directory: "/here".into(),
     }
 }
 
@@ -88,7 +88,7 @@ log.level = "trace"
     let expected = Config {
         data_dir: "/d".into(),
         nfs_listen: "[::1]:1".parse().unwrap(),
-        rpc_socket: "/work/run/s".into(),
+        rpc_socket: "/here/run/s".into(),
         rpc_requests_max: 7,
         http_listen: "0.0.0.0:0".parse().unwrap(),
         nfs_connections_max: 9,
@@ -117,7 +117,7 @@ fn flags_win_over_the_file() {
         ..Arguments::default()
     };
     let config = resolve_with(&everything(), &arguments).unwrap();
-    assert_eq!(config.data_dir, PathBuf::from("/work/flag"));
+    assert_eq!(config.data_dir, PathBuf::from("/here/flag"));
     assert_eq!((config.nfs_listen.port(), config.http_listen.port()), (5, 6));
     assert_eq!(config.rpc_socket, PathBuf::from("/flag.sock"));
     assert_eq!(
