@@ -11,7 +11,7 @@ ALL := --release --workspace
 DATA ?= $(HOME)/.local/share/cairn
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test e2e bench compare fmt lint deps build guest
+.PHONY: help demo run test e2e bench compare generate fmt lint deps build guest
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,8 +49,12 @@ e2e: build ## tests with a Linux kernel NFS client in a small virtual machine (n
 	@xtask/scripts/deps.sh e2e
 	CAIRN_E2E_KERNEL=1 $(CARGO) test $(ALL) --test 'kernel_*' -- --test-threads 1
 
+generate: ## the RPC code, after a change of a file in api/proto
+	$(CARGO) run --release --manifest-path api/generate/Cargo.toml
+
 bench: deps ## criterion benchmarks of the hot paths
 	$(CARGO) bench --workspace --bench '*'
 
 compare: build ## the same work on Cairn and on other systems of this machine; ARGS=kernel needs root
+	@[[ "$(ARGS)" != kernel* ]] || xtask/scripts/deps.sh compare
 	$(BIN)/cairn-compare $(or $(ARGS),transport)

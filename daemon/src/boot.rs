@@ -165,11 +165,12 @@ async fn serve(config: Config, directory: &DataDirectory) -> Result<(), BootErro
         let serving = stores.serve_nfs(nfs, stop);
         async move { serving.await.map_err(|error| error.to_string()) }
     });
+    // Who finds the file may ask at once.
+    node.set_phase(Phase::Serving);
     let endpoints_file = node
         .endpoints
         .write(directory.path())
         .map_err(BootError::system("write endpoints.json"))?;
-    node.set_phase(Phase::Serving);
     let Endpoints {
         nfs,
         http,

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure that what the build (or, with "e2e", the kernel-client tests) needs from the system is there.
+# Makes sure that what the build (with "e2e" the kernel-client tests, with "compare" the comparison through a kernel client) needs from the system is there.
 # Installs what is missing with apt, and nothing if nothing is missing.
 set -euo pipefail
 
@@ -20,6 +20,10 @@ command -v unshare  | util-linux
 command -v dpkg-deb | dpkg
 command -v xz       | xz-utils
 '
+compare_needs='
+command -v ganesha.nfsd                  | nfs-ganesha
+ls /usr/lib/*/ganesha/libfsalvfs.so      | nfs-ganesha-vfs
+'
 
 # RocksDB's bindings are generated at build time by libclang.
 has_libclang() {
@@ -33,8 +37,9 @@ has_libclang() {
 case ${1:-build} in
 build) needs=$build_needs ;;
 e2e) needs=$e2e_needs ;;
+compare) needs=$e2e_needs$compare_needs ;;
 *)
-  echo "usage: deps.sh [build|e2e]" >&2
+  echo "usage: deps.sh [build|e2e|compare]" >&2
   exit 2
   ;;
 esac
