@@ -117,6 +117,7 @@ impl<'a> View<'a> {
     }
 
     fn ask(&self, level: Level, body: &[u8]) -> Result<Answer, MetadataError> {
+        // Before the history: what a change moves there in between is found there.
         let newest = self.engine.get(&head_key(level.branch, body))?;
         let Some(epoch) = level.epoch else {
             return match newest {

@@ -10,6 +10,7 @@ use cairn_metadata::store::OpenVolume;
 use cairn_metadata::{DirentRecord, ExtentRecord, Lineage, Store, Transaction, View};
 use cairn_types::{BranchId, ByteRange, ChunkId, ChunkSlice, Epoch, Extent, FileKind, InodeId};
 use parking_lot::Mutex;
+use proptest::arbitrary::any;
 use proptest::collection::vec;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -17,6 +18,8 @@ use crate::world;
 
 const DIRECTORY: InodeId = InodeId(1);
 const FILE: InodeId = InodeId(2);
+/// Entries and extents that come and go.
+const NUMBERS: usize = 200;
 /// Bytes of an extent.
 const EXTENT: u64 = 100;
 
@@ -183,7 +186,13 @@ fn read(view: &View<'_>, limit: usize) -> (Vec<DirentRecord>, Vec<DirentRecord>,
     (by_name, by_cookie, extents)
 }
 
-fn run(before: Vec<Vec<usize>>, after: &[Vec<usize>], schedule: Vec<Vec<usize>>, limit: usize) {
+fn run(
+    before: Vec<Vec<usize>>,
+    after: &[Vec<usize>],
+    schedule: Vec<Vec<usize>>,
+    limit: usize,
+    points_first: bool,
+) {
     let engine = MemoryEngine::new();
     let store = Store::open(std::sync::Arc::new(engine.clone())).unwrap();
     let mut volume = world::plain_volume(&store, 1);
@@ -208,33 +217,42 @@ fn run(before: Vec<Vec<usize>>, after: &[Vec<usize>], schedule: Vec<Vec<usize>>,
     };
     let snapshot = Lineage::at(&engine, snapshot.point).unwrap();
     let fork = Lineage::live(&engine, fork.record.head).unwrap();
-    for (lineage, what) in [(&snapshot, "snapshot"), (&fork, "fork")] {
-        let view = View::new(&meddled, lineage);
-        assert_eq!(read(&view, limit), expected, "{what}");
-        for number in 0..200 {
+    // Every change makes the live tree less like the snapshot, so one case has the points first, the other the scans.
+    let points = |view: &View<'_>, what| {
+        for number in 0..NUMBERS {
             let name = format!("{number:03}").into_bytes();
             let entry = expected.0.iter().find(|entry| entry.name == name);
             assert_eq!(view.entry(DIRECTORY, &name).unwrap().as_ref(), entry, "{what}");
         }
+    };
+    let scans = |view: &View<'_>, what| assert_eq!(read(view, limit), expected, "{what}");
+    for (lineage, what) in [(&snapshot, "snapshot"), (&fork, "fork")] {
+        let view = View::new(&meddled, lineage);
+        if points_first {
+            points(&view, what);
+        }
+        scans(&view, what);
+        points(&view, what);
     }
 }
 
 #[test]
 fn points_hold_still_while_their_branch_changes() {
-    let numbers = |most| vec(0usize..200, 0..most);
+    let numbers = |most| vec(0..NUMBERS, 0..most);
     let inputs = (
         vec(numbers(120), 0..3),
         vec(numbers(20), 0..4),
         vec(numbers(12), 1..20),
         1usize..200,
+        any::<bool>(),
     );
     let mut runner = TestRunner::new(Config {
         cases: 128,
         ..Config::default()
     });
     runner
-        .run(&inputs, |(before, after, schedule, limit)| {
-            run(before, &after, schedule, limit);
+        .run(&inputs, |(before, after, schedule, limit, points_first)| {
+            run(before, &after, schedule, limit, points_first);
             Ok(())
         })
         .unwrap();
