@@ -175,6 +175,10 @@ fn rocks_settings(config: &Config) -> RocksSettings {
     RocksSettings {
         block_cache_bytes: config.metadata_cache_bytes,
         write_buffer_bytes: config.metadata_write_buffer_bytes,
+        // Well below where the volumes refuse changes: what was acknowledged by then must still find room.
+        space_reserve_bytes: RocksSettings::default()
+            .space_reserve_bytes
+            .min(config.disk_reserve_bytes / 4),
         ..RocksSettings::default()
     }
 }

@@ -13,18 +13,22 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 pub(crate) struct SpaceGuard {
     free: Box<dyn Fn() -> Option<u64> + Send + Sync>,
     reserve: u64,
+    headroom: u64,
     started: Instant,
     looked_ms: AtomicU64,
     last_free: AtomicU64,
 }
 
 impl SpaceGuard {
-    /// `free` tells the free bytes, `None` if it cannot; below `reserve` of them there is no room.
-    pub fn new(free: Box<dyn Fn() -> Option<u64> + Send + Sync>, reserve: u64) -> Self {
+    /// `free` tells the free bytes, `None` if it cannot; below `reserve` of them there is no room. `headroom` is what may be
+    /// taken at once after a look, such as the log's next segment: it stays free besides, unless nothing is reserved.
+    pub fn new(free: Box<dyn Fn() -> Option<u64> + Send + Sync>, reserve: u64, headroom: u64) -> Self {
+        let headroom = if reserve == 0 { 0 } else { headroom };
         let last_free = AtomicU64::new(free().unwrap_or(u64::MAX));
         SpaceGuard {
             free,
             reserve,
+            headroom,
             started: Instant::now(),
             looked_ms: AtomicU64::new(0),
             last_free,
@@ -54,7 +58,7 @@ impl SpaceGuard {
     }
 
     pub fn has_room(&self) -> bool {
-        self.free_bytes() >= self.reserve
+        self.free_bytes() >= self.reserve.saturating_add(self.headroom)
     }
 }
 

@@ -167,7 +167,7 @@ impl Volumes {
         let measured = log.clone();
         let free = Box::new(move || measured.free_bytes().ok());
         let shared = Arc::new(Shared {
-            space: SpaceGuard::new(free, settings.disk_reserve_bytes),
+            space: SpaceGuard::new(free, settings.disk_reserve_bytes, settings.log.segment_bytes),
             inodes: quick_cache::sync::Cache::new(settings.cached_inodes_max.max(1)),
             applying: RwLock::new(()),
             overlay_extents: AtomicU64::new(0),
@@ -195,7 +195,13 @@ impl Volumes {
             administration: Mutex::new(()),
             background: Mutex::new(None),
         };
-        volumes.flush().map_err(OpenError::Replay)?;
+        match volumes.flush() {
+            // What the log alone knows stays in memory, as before the restart: reads and removals must work on a full disk.
+            Err(Error::NoSpace) => {
+                tracing::warn!("the disk is full: free some space, or remove files from a workspace")
+            }
+            outcome => outcome.map_err(OpenError::Replay)?,
+        }
         *volumes.background.lock() =
             Some(background::Background::start(&volumes).map_err(OpenError::Thread)?);
         Ok(Arc::new(volumes))

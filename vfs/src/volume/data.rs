@@ -229,7 +229,9 @@ impl Volume {
 
     /// Bytes of a write that go into one record of the log.
     fn logged_bytes_max(&self) -> usize {
-        LOGGED_BYTES_MAX.min(self.shared.settings.log.payload_bytes_max as usize).max(1)
+        LOGGED_BYTES_MAX
+            .min(self.shared.settings.log.payload_bytes_max as usize)
+            .max(1)
     }
 
     fn append(&self, write: LoggedWrite, data: &[u8]) -> Result<Logged, Error> {
