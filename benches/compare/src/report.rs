@@ -36,7 +36,7 @@ impl Report {
             print!("{subject:>18}");
         }
         for other in self.subjects.iter().filter(|subject| *subject != ours) {
-            print!("{:>22}", format!("{ours}/{other}"));
+            print!("{:>32}", format!("{ours} / {other}"));
         }
         println!();
         for (work, figures) in &self.works {
