@@ -22,6 +22,7 @@ command -v xz       | xz-utils
 '
 compare_needs='
 command -v ganesha.nfsd                  | nfs-ganesha
+command -v rpcbind                       | rpcbind
 ls /usr/lib/*/ganesha/libfsalvfs.so      | nfs-ganesha-vfs
 '
 

@@ -12,6 +12,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// A running server; ends with the value.
 pub struct Ganesha {
     child: Child,
+    /// Ganesha does not start without a port mapper; this one, if none ran.
+    rpcbind: Option<Child>,
     /// Where NFS is served.
     pub address: SocketAddr,
     /// The port of MOUNT.
@@ -23,6 +25,21 @@ impl Ganesha {
     pub fn start(directory: &Path, export: &Path) -> anyhow::Result<Ganesha> {
         let free = || anyhow::Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port());
         let (nfs, mount, other) = (free()?, free()?, free()?);
+        let rpcbind = match TcpStream::connect(("127.0.0.1", 111)) {
+            Ok(_) => None,
+            Err(_) => Some(
+                Command::new("rpcbind")
+                    .args(["-f", "-w"])
+                    .spawn()
+                    .context("rpcbind")?,
+            ),
+        };
+        let asked = Instant::now();
+        while rpcbind.is_some() && !Path::new("/run/rpcbind.sock").exists() && asked.elapsed() < START_TIMEOUT
+        {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        std::fs::create_dir_all("/run/ganesha").context("making Ganesha's run directory: this needs root")?;
         let configuration = directory.join("ganesha.conf");
         let text = format!(
             "NFS_CORE_PARAM {{ Protocols = 3; NFS_Port = {nfs}; MNT_Port = {mount}; NLM_Port = {other}; Rquota_Port = 0;\n\
@@ -47,6 +64,7 @@ impl Ganesha {
         let address = SocketAddr::from(([127, 0, 0, 1], nfs));
         let mut server = Ganesha {
             child,
+            rpcbind,
             address,
             mount_port: mount,
         };
@@ -68,9 +86,13 @@ impl Ganesha {
 
 impl Drop for Ganesha {
     fn drop(&mut self) {
-        let ended = self.child.kill().and_then(|()| self.child.wait());
-        if let Err(error) = ended {
-            eprintln!("ganesha.nfsd could not be ended: {error}");
+        for child in [Some(&mut self.child), self.rpcbind.as_mut()]
+            .into_iter()
+            .flatten()
+        {
+            if let Err(error) = child.kill().and_then(|()| child.wait()) {
+                eprintln!("ganesha.nfsd or rpcbind could not be ended: {error}");
+            }
         }
     }
 }
