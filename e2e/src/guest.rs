@@ -231,7 +231,8 @@ impl Drop for Guest {
 
 /// Builds the image if it is not there; the directory that holds it.
 fn image() -> Result<PathBuf, GuestError> {
-    let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest/build");
+    let project = crate::project::directory().map_err(system("finding the guest's sources"))?;
+    let build = project.join("e2e/guest/build");
     let output = Command::new(&build)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())

@@ -10,6 +10,7 @@ pub mod guest;
 pub mod kernel;
 pub mod node;
 pub mod parallel;
+pub mod project;
 pub mod random;
 pub mod rpc;
 pub mod sample;

@@ -40,9 +40,10 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// Reads the workspace that this program was built in.
+    /// Reads the workspace that `cargo run` runs this program in, which need not be the one that it was built in.
     pub fn load() -> anyhow::Result<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        let package = std::env::var_os("CARGO_MANIFEST_DIR").context("run this with cargo run")?;
+        let root = Path::new(&package)
             .parent()
             .context("xtask lies in a workspace")?;
         Ok(Workspace {

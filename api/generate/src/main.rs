@@ -12,7 +12,8 @@ const FILES: [&str; 4] =
     ["cairn/v1/common.proto", "cairn/v1/node.proto", "cairn/v1/snapshots.proto", "cairn/v1/workspaces.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let api = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("this package is below api/")?;
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").ok_or("run this with cargo run")?;
+    let api = Path::new(&package).parent().ok_or("this package is below api/")?;
     let (proto, out) = (api.join("proto"), api.join("src/proto"));
     let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
     for file in FILES {

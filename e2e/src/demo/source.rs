@@ -8,12 +8,10 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 
-use crate::sample;
 use crate::tree::copy_out::copy_out;
 use crate::tree::{Tree, local};
+use crate::{project, sample};
 
-/// The directory of the project that this program was built from.
-const PROJECT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// Directories of the project that are no sources.
 const NO_SOURCES: [&[u8]; 3] = [b"target", b".cache", b".git"];
 
@@ -41,8 +39,8 @@ pub async fn parts(sources: &[PathBuf], staging: &Path) -> anyhow::Result<Vec<Pa
         });
     }
     if sources.is_empty() {
-        if Path::new(PROJECT).join("Cargo.toml").is_file() {
-            let tree = local::list(Path::new(PROJECT), &|path| !NO_SOURCES.contains(&path))?;
+        if let Ok(project) = project::directory() {
+            let tree = local::list(&project, &|path| !NO_SOURCES.contains(&path))?;
             let copy = staging.join("project");
             fs::create_dir(&copy)?;
             copy_out(&tree, &copy, false)

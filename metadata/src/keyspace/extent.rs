@@ -21,9 +21,6 @@ use cairn_types::{ByteRange, ChunkId, ChunkSlice, Extent, InodeId, LogSlice, Seg
 use super::codec::{DecodeError, Reader, Writer};
 use super::{ObjectKind, body};
 
-/// Longest extent in bytes.
-pub const EXTENT_BYTES_MAX: u32 = 16 << 20;
-
 const HOME_LOG: u8 = 1;
 const HOME_CHUNK: u8 = 2;
 
