@@ -7,6 +7,10 @@ use crate::Error;
 
 /// Something to wait for until a change is durable.
 pub trait Barrier: Send {
+    /// Lets the calling thread, which may block on a disk, do what the wait needs done. The wait is then often over at
+    /// once; it has to be awaited all the same.
+    fn assist(&self) {}
+
     /// Ends when everything that the change wrote would survive a power cut. An error means that it may not: the
     /// change must not be acknowledged.
     fn wait(self: Box<Self>) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
@@ -39,6 +43,13 @@ impl<T> Pending<T> {
             barrier.wait().await?;
         }
         Ok(self.value)
+    }
+
+    /// Lends the calling thread to the syncing, if it may block on a disk: see [`Barrier::assist`].
+    pub fn assist(&self) {
+        if let Some(barrier) = &self.barrier {
+            barrier.assist();
+        }
     }
 
     /// The same change with another outcome.

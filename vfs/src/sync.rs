@@ -1,8 +1,9 @@
-//! Waiting for durability together: one thread syncs, everybody whose change it covered goes on.
+//! Waiting for durability together: whoever syncs does so for everybody whose change is there by then.
 //!
-//! A waiter names the position that it needs; the thread syncs up to whatever there is and announces how far that got. While
-//! one sync runs, further waiters gather for the next. A failed sync is announced to all, now and later: nothing is
-//! acknowledged any more.
+//! A waiter names the position that it needs. If nobody is syncing, a waiter that may block leads: it syncs on its own
+//! thread, so that a lone change pays for no change of threads. Otherwise waiters gather for the next sync, which the
+//! group's thread does. Every sync covers whatever there is when it begins, and announces how far that was. A failed sync is
+//! announced to all, now and later: nothing is acknowledged any more.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -30,9 +31,47 @@ struct Wanted {
     stop: bool,
 }
 
+/// What syncs. Dropping it ends all waits.
+struct Syncer {
+    sync: Box<dyn FnMut() -> Result<u64, String> + Send>,
+    on_failure: Box<dyn Fn(&str) + Send>,
+    announce: watch::Sender<Progress>,
+}
+
+impl Syncer {
+    /// Syncs and announces it. Gives itself back if there may be another sync.
+    fn run(mut self) -> Option<Self> {
+        match (self.sync)() {
+            Ok(position) => {
+                self.announce
+                    .send_modify(|progress| progress.durable = position.max(progress.durable));
+                Some(self)
+            }
+            Err(reason) => {
+                (self.on_failure)(&reason);
+                self.announce
+                    .send_modify(|progress| progress.failed = Some(reason.into()));
+                None
+            }
+        }
+    }
+}
+
 struct Shared {
     wanted: Mutex<Wanted>,
     wake: Condvar,
+    /// Locked by whoever syncs. Gone after a failure, a panic, and the group's end: there is no further sync then.
+    syncer: Mutex<Option<Syncer>>,
+}
+
+/// Syncs if `position` is not durable. Says whether there may be another sync.
+fn sync_to(position: u64, syncer: &mut Option<Syncer>) -> bool {
+    match syncer.take() {
+        Some(ready) if ready.announce.borrow().durable >= position => *syncer = Some(ready),
+        Some(ready) => *syncer = ready.run(),
+        None => {}
+    }
+    syncer.is_some()
 }
 
 /// A group of waiters and the thread that syncs for them.
@@ -47,37 +86,34 @@ impl GroupSync {
     /// before any waiter hears of a failure.
     pub fn start(
         name: &str,
-        mut sync: impl FnMut() -> Result<u64, String> + Send + 'static,
+        sync: impl FnMut() -> Result<u64, String> + Send + 'static,
         on_failure: impl Fn(&str) + Send + 'static,
     ) -> std::io::Result<Self> {
+        let (announce, progress) = watch::channel(Progress::default());
         let shared = Arc::new(Shared {
             wanted: Mutex::default(),
             wake: Condvar::new(),
+            syncer: Mutex::new(Some(Syncer {
+                sync: Box::new(sync),
+                on_failure: Box::new(on_failure),
+                announce,
+            })),
         });
-        let (announce, progress) = watch::channel(Progress::default());
         let worker = shared.clone();
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            let mut durable = 0;
+            let mut done = 0;
             loop {
-                let mut wanted = worker.wanted.lock();
-                while wanted.position <= durable && !wanted.stop {
-                    worker.wake.wait(&mut wanted);
-                }
-                if wanted.position <= durable {
+                let position = {
+                    let mut wanted = worker.wanted.lock();
+                    while wanted.position <= done && !wanted.stop {
+                        worker.wake.wait(&mut wanted);
+                    }
+                    wanted.position
+                };
+                if position <= done || !sync_to(position, &mut worker.syncer.lock()) {
                     return;
                 }
-                drop(wanted);
-                match sync() {
-                    Ok(position) => {
-                        durable = position.max(durable);
-                        announce.send_modify(|progress| progress.durable = durable);
-                    }
-                    Err(reason) => {
-                        on_failure(&reason);
-                        announce.send_modify(|progress| progress.failed = Some(reason.into()));
-                        return;
-                    }
-                }
+                done = position;
             }
         })?;
         Ok(GroupSync {
@@ -116,6 +152,8 @@ impl Drop for GroupSync {
         {
             tracing::error!("a sync thread ended by a panic");
         }
+        // What it syncs is let go of now, though somebody may still hold a barrier.
+        *self.shared.syncer.lock() = None;
     }
 }
 
@@ -127,17 +165,33 @@ pub(crate) struct SyncBarrier {
 }
 
 impl SyncBarrier {
+    fn is_reached(&self) -> bool {
+        self.progress.borrow().durable >= self.position
+    }
+
+    /// Has the group's thread sync up to here.
+    fn request(&self) {
+        let mut wanted = self.shared.wanted.lock();
+        if wanted.position < self.position {
+            wanted.position = self.position;
+            self.shared.wake.notify_one();
+        }
+    }
+
+    /// Syncs on this thread, unless somebody is syncing.
+    fn lead(&self) {
+        if !self.is_reached()
+            && let Some(mut syncer) = self.shared.syncer.try_lock()
+        {
+            sync_to(self.position, &mut syncer);
+        }
+    }
+
     async fn reached(mut self) -> Result<(), Error> {
-        if self.progress.borrow().durable >= self.position {
+        if self.is_reached() {
             return Ok(());
         }
-        {
-            let mut wanted = self.shared.wanted.lock();
-            if wanted.position < self.position {
-                wanted.position = self.position;
-                self.shared.wake.notify_one();
-            }
-        }
+        self.request();
         let position = self.position;
         let done = |progress: &Progress| progress.durable >= position || progress.failed.is_some();
         let outcome = match self.progress.wait_for(done).await {
@@ -156,6 +210,10 @@ impl SyncBarrier {
 }
 
 impl Barrier for SyncBarrier {
+    fn assist(&self) {
+        self.lead();
+    }
+
     fn wait(self: Box<Self>) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send>> {
         Box::pin(self.reached())
     }
@@ -165,6 +223,15 @@ impl Barrier for SyncBarrier {
 pub(crate) struct BothBarriers(pub SyncBarrier, pub SyncBarrier);
 
 impl Barrier for BothBarriers {
+    /// One of the two here, the other one at the same time on its thread.
+    fn assist(&self) {
+        let BothBarriers(first, second) = self;
+        if !second.is_reached() {
+            second.request();
+        }
+        first.lead();
+    }
+
     fn wait(self: Box<Self>) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send>> {
         Box::pin(async move {
             let BothBarriers(first, second) = *self;
@@ -173,3 +240,6 @@ impl Barrier for BothBarriers {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -426,7 +426,12 @@ fn execute<F: FileSystem, W: AsyncWrite + Unpin + Send + 'static>(job: Job, comp
     match answer {
         Ok(Answer::Message(message)) => completion.send(message),
         Ok(Answer::Outcome(Outcome::Ready(body))) => completion.send_body(body),
-        Ok(Answer::Outcome(Outcome::Later(body))) => {
+        Ok(Answer::Outcome(Outcome::Later(mut body))) => {
+            // What is durable by now is answered here: going through the runtime costs a change of threads.
+            let mut polled = std::task::Context::from_waker(std::task::Waker::noop());
+            if let std::task::Poll::Ready(body) = body.as_mut().poll(&mut polled) {
+                return completion.send_body(body);
+            }
             // Ends when the change is durable; bounded as calls are.
             connection
                 .runtime

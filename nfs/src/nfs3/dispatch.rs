@@ -250,6 +250,8 @@ impl<'a, F: FileSystem, P> Effect<'a, F, P> {
             };
             return Ok(Outcome::Ready(body));
         }
+        // This is a worker, which may block; whoever else waits for the same sync does so without a thread.
+        pending.assist();
         let (server, procedure, put) = (Arc::clone(self.server), self.procedure, self.put);
         // Executing a change again because its durability failed is never right, so this is no "try again".
         let failed = Failure {
