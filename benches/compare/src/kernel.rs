@@ -1,6 +1,7 @@
 //! The same jobs through one Linux kernel client, in a guest, on `cairnd`, on NFS-Ganesha and on nfsserve over our volumes;
 //! all on the same disk. Absolute figures are those of a User-Mode-Linux guest: only ratios carry over.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,8 @@ pub struct KernelArguments {
 }
 
 const OURS: &str = "cairnd";
+/// The page cache that a subject uses, in sizes of the big file: the file, what is written over it, small files.
+const PAGE_CACHE_SHARE: u64 = 4;
 /// One round of one subject takes at most this long.
 const LIMIT: Duration = Duration::from_secs(600);
 
@@ -108,32 +111,65 @@ fn measure(
     Ok(())
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Subject {
+    Cairnd,
+    Ganesha,
+    Nfsserve,
+}
+
+impl Subject {
+    fn name(self) -> &'static str {
+        match self {
+            Subject::Cairnd => OURS,
+            Subject::Ganesha => "ganesha",
+            Subject::Nfsserve => "nfsserve",
+        }
+    }
+}
+
+/// Fills as much of the page cache as a subject will and lets go of it. On a virtual machine the first use of memory that
+/// the host has taken back costs more than everything that is measured; now every subject gets memory that is there.
+fn touch_page_cache(data: &Path, size_mib: u64) -> std::io::Result<()> {
+    let path = data.join("page-cache");
+    let mut file = std::fs::File::create(&path)?;
+    let block = vec![1; 1 << 20];
+    for _ in 0..PAGE_CACHE_SHARE * size_mib {
+        file.write_all(&block)?;
+    }
+    drop(file);
+    std::fs::remove_file(&path)
+}
+
 /// Measures all subjects in turn, round by round.
 pub fn run(arguments: &KernelArguments) -> anyhow::Result<()> {
     Guest::check()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let directory = cairn_benches::directory()?;
     let mut report = Report::default();
+    let mut subjects = vec![Subject::Cairnd, Subject::Ganesha];
+    if !arguments.without_nfsserve {
+        subjects.push(Subject::Nfsserve);
+    }
     for round in 0..arguments.rounds {
-        eprintln!("round {} of {}: cairnd", round + 1, arguments.rounds);
-        on_cairnd(
-            arguments,
-            &runtime,
-            &directory.path().join(format!("cairnd-{round}")),
-            &mut report,
-        )?;
-        eprintln!("round {} of {}: ganesha", round + 1, arguments.rounds);
-        on_ganesha(
-            arguments,
-            &directory.path().join(format!("ganesha-{round}")),
-            &mut report,
-        )?;
-        if !arguments.without_nfsserve {
-            eprintln!("round {} of {}: nfsserve", round + 1, arguments.rounds);
-            if let Err(error) = on_nfsserve(arguments, &runtime, &mut report) {
-                eprintln!("nfsserve did not finish: {error:#}");
+        for subject in &subjects {
+            eprintln!("round {} of {}: {}", round + 1, arguments.rounds, subject.name());
+            let data = directory.path().join(format!("{}-{round}", subject.name()));
+            std::fs::create_dir(&data)?;
+            touch_page_cache(&data, arguments.size_mib)?;
+            match subject {
+                Subject::Cairnd => on_cairnd(arguments, &runtime, &data, &mut report)?,
+                Subject::Ganesha => on_ganesha(arguments, &data, &mut report)?,
+                Subject::Nfsserve => {
+                    if let Err(error) = on_nfsserve(arguments, &runtime, &mut report) {
+                        eprintln!("nfsserve did not finish: {error:#}");
+                    }
+                }
             }
+            std::fs::remove_dir_all(&data)?;
         }
+        // No subject always finds the machine as the same other one left it.
+        subjects.rotate_left(1);
     }
     report.print(OURS);
     Ok(())
@@ -149,8 +185,7 @@ fn on_cairnd(
     runtime.block_on(async { Control::connect(node.socket()).await?.create(WORKSPACE).await })?;
     let mount = Mount::new(node.nfs(), format!("/{WORKSPACE}"));
     measure(arguments, OURS, mount, report)?;
-    drop(node);
-    Ok(std::fs::remove_dir_all(data)?)
+    Ok(())
 }
 
 fn on_ganesha(arguments: &KernelArguments, data: &Path, report: &mut Report) -> anyhow::Result<()> {
@@ -160,8 +195,7 @@ fn on_ganesha(arguments: &KernelArguments, data: &Path, report: &mut Report) -> 
     let mount = Mount::new(server.address, export.display().to_string());
     let mount = mount.with(&format!("mountport={}", server.mount_port));
     measure(arguments, "ganesha", mount, report)?;
-    drop(server);
-    Ok(std::fs::remove_dir_all(data)?)
+    Ok(())
 }
 
 fn on_nfsserve(
