@@ -31,6 +31,7 @@ pub mod directory;
 mod error;
 mod format;
 mod read;
+mod read_buffers;
 mod replay;
 mod settings;
 pub mod store;
@@ -52,6 +53,7 @@ pub use settings::{
 use append::Tail;
 use format::RecordKey;
 use read::OpenFiles;
+use read_buffers::ReadBuffers;
 use store::SegmentStore;
 
 /// What a log is made of.
@@ -109,6 +111,7 @@ pub struct Log {
     /// Why the log has stopped.
     poison: OnceLock<Arc<str>>,
     files: OpenFiles,
+    buffers: ReadBuffers,
     catalog: Mutex<BTreeMap<SegmentId, SegmentInfo>>,
 }
 
@@ -160,6 +163,7 @@ impl Log {
             anchor: AtomicU64::new(recovered.anchor.map_or(0, |anchor| anchor.0)),
             poison: OnceLock::new(),
             files: OpenFiles::new(settings.open_segments_max),
+            buffers: ReadBuffers::default(),
             catalog: Mutex::new(recovered.catalog),
             recovery,
             settings,

@@ -101,15 +101,17 @@ impl Log {
         }
         let segment = slice.segment();
         let file = self.files.get(self.store.as_ref(), segment)?;
-        let covered = file
-            .read_at(slice.covered() as usize, slice.offset())
+        let mut buffer = self.buffers.take(slice.covered() as usize);
+        let covered = buffer.as_mut();
+        let found = file
+            .read_at(covered, slice.offset())
             .map_err(|error| LogError::io(format!("read segment {:016x}", segment.0), error))?;
-        if covered.len() != slice.covered() as usize {
+        if found != covered.len() {
             return Err(LogError::ShortSegment {
                 segment,
                 offset: slice.offset(),
                 expected: slice.covered().into(),
-                found: covered.len() as u64,
+                found: found as u64,
             });
         }
         let blocks = covered.chunks(CHECKSUM_BLOCK as usize).zip(slice.checksums());
@@ -126,6 +128,6 @@ impl Log {
             }
         }
         let start = slice.skip() as usize;
-        Ok(Bytes::from(covered).slice(start..start + slice.length() as usize))
+        Ok(buffer.freeze().slice(start..start + slice.length() as usize))
     }
 }

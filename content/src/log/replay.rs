@@ -277,10 +277,9 @@ impl Replay<'_> {
             let file = self.store.open(header.id).map_err(self.io("open", header.id))?;
             file.sync_data().map_err(self.io("sync", header.id))?;
             file.evict().map_err(self.io("evict", header.id))?;
-            let bytes = file
-                .read_at(SEGMENT_HEADER_BYTES as usize, 0)
-                .map_err(self.io("read", header.id))?;
-            if SegmentHeader::decode(&bytes).as_ref() != Ok(header) {
+            let mut bytes = [0; SEGMENT_HEADER_BYTES as usize];
+            let count = file.read_at(&mut bytes, 0).map_err(self.io("read", header.id))?;
+            if SegmentHeader::decode(&bytes[..count]).as_ref() != Ok(header) {
                 let reason = "what was in the cache is not what is on the disk";
                 return Err(LogError::DamagedHeader {
                     segment: header.id,

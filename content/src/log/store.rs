@@ -33,8 +33,9 @@ pub trait SegmentFile: Send + Sync + 'static {
     /// Writes the concatenation of `parts` at `offset`. On an error any part of it may have been written.
     fn write_all_at(&self, parts: &mut [IoSlice<'_>], offset: u64) -> io::Result<()>;
 
-    /// Reads `length` bytes from `offset` on, or fewer if the file ends before.
-    fn read_at(&self, length: usize, offset: u64) -> io::Result<Vec<u8>>;
+    /// Fills `bytes` from `offset` on, or a part of it if the file ends before, and returns how many that were. After an
+    /// error `bytes` has any content.
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
 
     /// Makes all bytes written so far, and the file's length, durable.
     fn sync_data(&self) -> io::Result<()>;

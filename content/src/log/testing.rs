@@ -366,11 +366,12 @@ impl SegmentFile for MemoryFile {
         Ok(())
     }
 
-    fn read_at(&self, length: usize, offset: u64) -> io::Result<Vec<u8>> {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         let contents = self.inode.lock();
         let from = (offset as usize).min(contents.cached.len());
-        let to = (from + length).min(contents.cached.len());
-        Ok(contents.cached[from..to].to_vec())
+        let found = &contents.cached[from..(from + bytes.len()).min(contents.cached.len())];
+        bytes[..found.len()].copy_from_slice(found);
+        Ok(found.len())
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -29,8 +29,9 @@ pub(super) fn find(store: &dyn SegmentStore, identity: Option<[u8; 16]>) -> Resu
             let io = |error| LogError::io(format!("read the header of segment {:016x}", id.0), error);
             let file = store.open(id).map_err(io)?;
             let disk_bytes = file.disk_bytes().map_err(io)?;
-            let bytes = file.read_at(SEGMENT_HEADER_BYTES as usize, 0).map_err(io)?;
-            let header = match SegmentHeader::decode(&bytes) {
+            let mut bytes = [0; SEGMENT_HEADER_BYTES as usize];
+            let count = file.read_at(&mut bytes, 0).map_err(io)?;
+            let header = match SegmentHeader::decode(&bytes[..count]) {
                 Ok(header) => {
                     let expected = *expected.get_or_insert(header.identity);
                     if header.identity != expected {

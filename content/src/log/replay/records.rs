@@ -60,9 +60,11 @@ impl Window {
     fn get(&mut self, offset: u64, length: usize) -> io::Result<&[u8]> {
         let cached = offset >= self.start && offset + length as u64 <= self.start + self.bytes.len() as u64;
         if !cached {
-            self.bytes.clear();
-            self.bytes = self.file.read_at(WINDOW_BYTES.max(length), offset)?;
-            self.start = offset;
+            let mut bytes = std::mem::take(&mut self.bytes);
+            bytes.resize(WINDOW_BYTES.max(length), 0);
+            let count = self.file.read_at(&mut bytes, offset)?;
+            bytes.truncate(count);
+            (self.bytes, self.start) = (bytes, offset);
         }
         let from = (offset - self.start) as usize;
         let bytes = &self.bytes[from..];
