@@ -202,6 +202,11 @@ impl<'a> View<'a> {
         self.get(&inode::inline_body(inode))
     }
 
+    /// As [`View::inline_data`], if memory knows.
+    pub fn inline_data_cached(&self, inode: InodeId) -> Result<Option<Option<Bytes>>, MetadataError> {
+        self.get_cached(&inode::inline_body(inode))
+    }
+
     /// The target of a symbolic link.
     pub fn link_target(&self, inode: InodeId) -> Result<Option<Bytes>, MetadataError> {
         self.get(&inode::link_target_body(inode))

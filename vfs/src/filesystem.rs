@@ -328,6 +328,18 @@ pub trait FileSystem: Send + Sync + 'static {
     /// a file may always read it, as an NFS server must allow (RFC 1813 section 4.4).
     fn read(&self, caller: &Caller, object: ObjectId, offset: u64, count: u32) -> Result<ReadData, Error>;
 
+    /// As [`FileSystem::read`], from memory or not at all: `None` means ask that. A file system that cannot tell has
+    /// nothing in memory.
+    fn read_cached(
+        &self,
+        _caller: &Caller,
+        _object: ObjectId,
+        _offset: u64,
+        _count: u32,
+    ) -> Option<Result<ReadData, Error>> {
+        None
+    }
+
     /// Writes all of `data` at `offset`. The owner of a file may always write it.
     fn write(
         &self,

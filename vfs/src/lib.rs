@@ -7,6 +7,7 @@
 pub mod control;
 mod dirty;
 pub mod error;
+mod extent_cache;
 pub mod filesystem;
 pub mod pending;
 mod permission;

@@ -24,6 +24,7 @@ use cairn_types::{
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::dirty::{DirtyFile, LoggedWrite, Overlay};
+use crate::extent_cache::ExtentCache;
 use crate::filesystem::{Attributes, Before, Change, ObjectId, ReplyRecord};
 use crate::sync::{BothBarriers, GroupSync};
 use crate::volumes::VolumesSettings;
@@ -55,6 +56,8 @@ pub(crate) struct Shared {
     pub settings: VolumesSettings,
     /// Attributes as of the last commit, by branch and inode. Filled and changed under the volume's state lock.
     pub inodes: quick_cache::sync::Cache<(BranchId, InodeId), InodeRecord>,
+    /// Where the bytes of files without unsettled writes are.
+    pub extents: ExtentCache,
     pub applying: RwLock<()>,
     pub metadata_sync: GroupSync,
     /// Number of the last commit: what `metadata_sync` counts in.

@@ -16,6 +16,7 @@ use cairn_types::{Clock, ErrorKind, InodeId, Randomness, Timestamp, VolumeId};
 use parking_lot::{Mutex, RwLock};
 
 use crate::dirty::LoggedWrite;
+use crate::extent_cache::ExtentCache;
 use crate::filesystem::{
     Attributes, Caller, Capacity, Change, CreateMode, Created, Entry, Export, FileSystem, Found, Linked,
     Listed, ObjectId, ReadData, Record, Renamed, ReplyRecord, SetAttributes, SpecialFile, Stability, Written,
@@ -169,6 +170,7 @@ impl Volumes {
         let shared = Arc::new(Shared {
             space: SpaceGuard::new(free, settings.disk_reserve_bytes, settings.log.segment_bytes),
             inodes: quick_cache::sync::Cache::new(settings.cached_inodes_max.max(1)),
+            extents: ExtentCache::new(),
             applying: RwLock::new(()),
             overlay_extents: AtomicU64::new(0),
             unstable_bytes: AtomicU64::new(0),
@@ -411,6 +413,18 @@ impl FileSystem for Volumes {
 
     fn readlink(&self, _caller: &Caller, object: ObjectId) -> Result<(Bytes, Attributes), Error> {
         self.volume(object.volume)?.readlink(object)
+    }
+
+    fn read_cached(
+        &self,
+        caller: &Caller,
+        object: ObjectId,
+        offset: u64,
+        count: u32,
+    ) -> Option<Result<ReadData, Error>> {
+        self.volume(object.volume)
+            .ok()?
+            .read_cached(caller, object, offset, count)
     }
 
     fn read(&self, caller: &Caller, object: ObjectId, offset: u64, count: u32) -> Result<ReadData, Error> {

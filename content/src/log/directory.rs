@@ -4,14 +4,14 @@
 //! that does not support it still works, but there a full disk may show in a write or in a sync, and so stop the log.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cairn_types::SegmentId;
 use rustix::fs::{Advice, FallocateFlags, FlockOperation};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags};
 
 use super::error::LogError;
 use super::store::{SegmentFile, SegmentStore};
@@ -152,6 +152,13 @@ impl SegmentFile for LocalFile {
         Ok(done)
     }
 
+    fn read_cached_at(&self, bytes: &mut [u8], offset: u64) -> bool {
+        let length = bytes.len();
+        let buffers = &mut [IoSliceMut::new(bytes)];
+        rustix::io::preadv2(&self.0, buffers, offset, ReadWriteFlags::NOWAIT)
+            .is_ok_and(|count| count == length)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
     }
@@ -245,6 +252,11 @@ mod tests {
             (file.length().unwrap(), file.disk_bytes().unwrap() >= 1 << 20),
             (1 << 20, true)
         );
+        let mut bytes = vec![0; data.len()];
+        assert!(file.read_cached_at(&mut bytes, 10));
+        assert_eq!(bytes, data);
+        let room = 1 << 20;
+        assert!(!file.read_cached_at(&mut bytes, room - 1));
         file.truncate(12).unwrap();
         assert_eq!(read(100), data[..2]);
         file.sync_data().unwrap();

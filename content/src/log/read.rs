@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::Log;
 use super::error::LogError;
+use super::read_buffers::ReadBuffer;
 use super::settings::RECORD_PAYLOAD_BYTES_MAX;
 use super::store::{SegmentFile, SegmentStore};
 use crate::checksum::crc32c;
@@ -36,20 +37,24 @@ impl OpenFiles {
         }
     }
 
+    /// The file of a segment, if it is open.
+    fn opened(&self, id: SegmentId) -> Option<Arc<dyn SegmentFile>> {
+        let mut used = self.files.lock();
+        used.clock += 1;
+        let clock = used.clock;
+        let (file, last) = used.files.get_mut(&id)?;
+        *last = clock;
+        Some(Arc::clone(file))
+    }
+
     /// The file of a segment, opened if it is not open.
     pub(super) fn get(
         &self,
         store: &dyn SegmentStore,
         id: SegmentId,
     ) -> Result<Arc<dyn SegmentFile>, LogError> {
-        {
-            let mut used = self.files.lock();
-            used.clock += 1;
-            let clock = used.clock;
-            if let Some((file, last)) = used.files.get_mut(&id) {
-                *last = clock;
-                return Ok(Arc::clone(file));
-            }
+        if let Some(file) = self.opened(id) {
+            return Ok(file);
         }
         // Not under the lock. Two threads may open the same file; one of the two stays.
         let file = store.open(id).map_err(|error| match error.kind() {
@@ -114,20 +119,45 @@ impl Log {
                 found: found as u64,
             });
         }
-        let blocks = covered.chunks(CHECKSUM_BLOCK as usize).zip(slice.checksums());
-        for (index, (block, expected)) in blocks.enumerate() {
-            let found = crc32c(block);
-            if found != *expected {
-                let offset = slice.offset() + index as u64 * u64::from(CHECKSUM_BLOCK);
-                return Err(LogError::Checksum {
-                    segment,
-                    offset,
-                    expected: *expected,
-                    found,
-                });
-            }
-        }
-        let start = slice.skip() as usize;
-        Ok(buffer.freeze().slice(start..start + slice.length() as usize))
+        verify(slice, covered)?;
+        Ok(part(buffer, slice))
     }
+
+    /// As [`Log::read`], if the bytes are in memory and sound. `None` says nothing: ask [`Log::read`]. Does not block.
+    pub fn read_cached(&self, slice: &LogSlice) -> Option<Bytes> {
+        if slice.covered() > RECORD_PAYLOAD_BYTES_MAX {
+            return None;
+        }
+        let file = self.files.opened(slice.segment())?;
+        let mut buffer = self.buffers.take(slice.covered() as usize);
+        let covered = buffer.as_mut();
+        if !file.read_cached_at(covered, slice.offset()) {
+            return None;
+        }
+        verify(slice, covered).ok()?;
+        Some(part(buffer, slice))
+    }
+}
+
+/// Checks the blocks of a slice.
+fn verify(slice: &LogSlice, covered: &[u8]) -> Result<(), LogError> {
+    let blocks = covered.chunks(CHECKSUM_BLOCK as usize).zip(slice.checksums());
+    for (index, (block, expected)) in blocks.enumerate() {
+        let found = crc32c(block);
+        if found != *expected {
+            return Err(LogError::Checksum {
+                segment: slice.segment(),
+                offset: slice.offset() + index as u64 * u64::from(CHECKSUM_BLOCK),
+                expected: *expected,
+                found,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The data of a slice out of the blocks that cover it.
+fn part(covered: ReadBuffer, slice: &LogSlice) -> Bytes {
+    let start = slice.skip() as usize;
+    covered.freeze().slice(start..start + slice.length() as usize)
 }

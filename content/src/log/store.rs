@@ -37,6 +37,10 @@ pub trait SegmentFile: Send + Sync + 'static {
     /// error `bytes` has any content.
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
 
+    /// Fills `bytes` from `offset` on if that needs no disk. `false` if it might, or the file ends before; then `bytes` has
+    /// any content.
+    fn read_cached_at(&self, bytes: &mut [u8], offset: u64) -> bool;
+
     /// Makes all bytes written so far, and the file's length, durable.
     fn sync_data(&self) -> io::Result<()>;
 

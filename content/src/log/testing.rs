@@ -374,6 +374,11 @@ impl SegmentFile for MemoryFile {
         Ok(found.len())
     }
 
+    fn read_cached_at(&self, bytes: &mut [u8], offset: u64) -> bool {
+        self.read_at(bytes, offset)
+            .is_ok_and(|count| count == bytes.len())
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         let begun = self.machine.begin(Operation::SyncData);
         let mut contents = self.inode.lock();

@@ -59,6 +59,12 @@ pub(crate) struct Job {
     started: Instant,
 }
 
+/// Largest READ whose data, if it is in memory, is copied into the reader's batch of replies.
+const READ_COPIED_BYTES_MAX: usize = 16 << 10;
+/// Largest cost of a READ that the reader answers itself if the data is in memory: a change of threads costs as much as
+/// copying tens of KiB, and a larger copy would keep the other requests of the connection waiting.
+const READ_HERE_COST_MAX: usize = 300 << 10;
+
 enum Work {
     Nfs(Procedure, Bytes),
     Write(Box<WriteArguments>, Bytes),
@@ -195,7 +201,10 @@ impl<F: FileSystem, W: AsyncWrite + Unpin + Send + 'static> Connection<F, W> {
                 }
             }
             Target::Nfs(procedure) => {
-                if dispatch::is_cheap(procedure) && self.cached(&header, procedure, arguments, batch) {
+                let reply = || reply_bytes(procedure, arguments, self.server.settings.transfer_bytes_max);
+                let here = dispatch::is_cheap(procedure)
+                    || procedure == Procedure::Read && reply() <= SMALL_REPLY_BYTES + READ_COPIED_BYTES_MAX;
+                if here && self.cached(&header, procedure, arguments, batch) {
                     return Ok(Disposition::Answered);
                 }
                 Work::Nfs(procedure, Bytes::copy_from_slice(arguments))
@@ -364,6 +373,26 @@ impl<F: FileSystem, W: AsyncWrite + Unpin + Send + 'static> Connection<F, W> {
             reservation: Some(reservation),
             started: job.started,
         };
+        if let Work::Nfs(Procedure::Read, arguments) = &job.work
+            && job.cost <= READ_HERE_COST_MAX
+        {
+            let context = Context {
+                server: &self.server,
+                peer: self.endpoints.peer,
+                credential: &job.credential.borrow(),
+                admitted: None,
+                cached_only: true,
+                key: None,
+            };
+            let found = catch_unwind(AssertUnwindSafe(|| {
+                dispatch::answer_query(&context, Procedure::Read, job.xid, arguments)
+            }));
+            match found {
+                Ok(Some(message)) => return completion.send(message),
+                Ok(None) => {}
+                Err(_) => return completion.fault(),
+            }
+        }
         self.server
             .workers
             .submit(Box::new(move || execute(*job, completion)));
@@ -416,7 +445,10 @@ fn execute<F: FileSystem, W: AsyncWrite + Unpin + Send + 'static>(job: Job, comp
                 (procedure, dispatch::change(&context, procedure, &arguments))
             }
             Work::Nfs(procedure, arguments) => {
-                return Answer::Message(dispatch::answer_query(&context, procedure, job.xid, &arguments));
+                return match dispatch::answer_query(&context, procedure, job.xid, &arguments) {
+                    Some(message) => Answer::Message(message),
+                    None => Answer::Outcome(Outcome::Ready(dispatch::fault_body(procedure))),
+                };
             }
         };
         Answer::Outcome(

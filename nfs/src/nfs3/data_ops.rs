@@ -73,10 +73,13 @@ pub(crate) fn read<F: FileSystem>(
     let count = count.min(context.server.settings.transfer_bytes_max);
     let count = u64::from(count).min(FILE_BYTES_MAX - offset) as u32;
     let caller = context.caller(&policy);
-    let data = context
-        .fs()
-        .read(&caller, object, offset, count)
-        .map_err(|error| status_of(&error).of(object))?;
+    let data = if context.cached_only {
+        let data = context.fs().read_cached(&caller, object, offset, count);
+        data.ok_or(Stop::NotCached)?
+    } else {
+        context.fs().read(&caller, object, offset, count)
+    };
+    let data = data.map_err(|error| status_of(&error).of(object))?;
     let length: usize = data.pieces.iter().map(Bytes::len).sum();
     if length > count as usize {
         tracing::error!(count, length, "the file system read more than it was asked for");

@@ -371,6 +371,7 @@ pub(crate) fn answer_cached<F: FileSystem>(
     }));
     let body = match handled {
         Ok(Ok(())) => {
+            pieces.iter().for_each(|piece| out.put_slice(piece));
             end_reply(out, start, 0);
             return true;
         }
@@ -391,25 +392,29 @@ pub(crate) fn answer_cached<F: FileSystem>(
     true
 }
 
-/// Executes a query into a reply of its own.
+/// Executes a query into a reply of its own. `None` if it is to be answered from memory and cannot.
 pub(crate) fn answer_query<F: FileSystem>(
     context: &Context<'_, F>,
     procedure: Procedure,
     xid: u32,
     arguments: &[u8],
-) -> Message {
+) -> Option<Message> {
     let mut head = BytesMut::with_capacity(HEAD_BYTES);
     let mut pieces = Vec::new();
     begin_success(&mut head, xid);
     match query(context, procedure, arguments, &mut head, &mut pieces) {
         Ok(()) => {
             end_reply(&mut head, 0, pieces.iter().map(Bytes::len).sum());
-            Message {
+            Some(Message {
                 head: head.freeze(),
                 pieces,
-            }
+            })
         }
-        Err(stop) => Message::from_body(xid, stopped_body(context.server, procedure, &stop)),
+        Err(Stop::NotCached) if context.cached_only => None,
+        Err(stop) => Some(Message::from_body(
+            xid,
+            stopped_body(context.server, procedure, &stop),
+        )),
     }
 }
 

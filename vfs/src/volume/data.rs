@@ -3,11 +3,12 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use cairn_metadata::InodeRecord;
+use cairn_metadata::{ExtentRecord, InodeRecord};
 use cairn_types::{ByteRange, ErrorKind, Extent, FileKind, LogPosition};
 
 use super::{EXTENTS_BATCH, INLINE_BYTES_MAX, State, Volume, Work, log_failed, metadata_failed};
 use crate::dirty::{DirtyFile, LoggedWrite, Piece, lay_over, next_change, next_data_version};
+use crate::extent_cache::{Known, WINDOW_EXTENTS_MAX, windows};
 use crate::filesystem::{Caller, Change, FILE_BYTES_MAX, ObjectId, ReadData, Stability, Written};
 use crate::{Error, Pending, permission};
 
@@ -30,6 +31,14 @@ enum Found {
     Pieces(Vec<Piece>),
 }
 
+/// Whether the extents, which do not overlap, hold every byte of `range`.
+fn covers(extents: &[ExtentRecord], range: ByteRange) -> bool {
+    let parts = extents
+        .iter()
+        .map(|new| new.range().intersection(range).map_or(0, |part| part.length()));
+    parts.sum::<u64>() >= range.length()
+}
+
 fn zeros(length: u64, pieces: &mut Vec<Bytes>) {
     let mut left = length;
     while left > 0 {
@@ -37,6 +46,30 @@ fn zeros(length: u64, pieces: &mut Vec<Bytes>) {
         pieces.push(Bytes::from_static(&ZEROS[..count as usize]));
         left -= count;
     }
+}
+
+/// What a read of so many bytes from `offset` on may and will read of a file.
+fn readable(caller: &Caller, record: &InodeRecord, offset: u64, count: u32) -> Result<ByteRange, Error> {
+    match record.kind {
+        FileKind::Regular => {}
+        FileKind::Directory => return Err(Error::IsDirectory),
+        _ => return Err(Error::WrongType),
+    }
+    // Who may run a program may have it read (RFC 1813 section 4.4).
+    if !permission::allows(caller, record, permission::EXECUTE) {
+        permission::require_or_owner(caller, record, permission::READ)?;
+    }
+    let end = offset.saturating_add(u64::from(count)).min(record.size);
+    Ok(ByteRange::new(offset.min(end), end).unwrap_or(ByteRange::at(end, 0)))
+}
+
+/// A part of a small file, whose missing bytes are zeros.
+fn inline_pieces(data: &Bytes, range: ByteRange) -> Vec<Bytes> {
+    let start = (range.start() as usize).min(data.len());
+    let end = (range.end() as usize).min(data.len());
+    let mut pieces = vec![data.slice(start..end)];
+    zeros(range.length() - (end - start) as u64, &mut pieces);
+    pieces
 }
 
 impl Volume {
@@ -48,11 +81,11 @@ impl Volume {
         count: u32,
     ) -> Result<ReadData, Error> {
         // A segment may be reclaimed between looking and reading, after its bytes have moved: look again then.
-        match self.read_once(caller, object, offset, count) {
+        match self.read_once(caller, object, offset, count, true) {
             Err(Error::Io {
                 kind: ErrorKind::NotFound,
                 ..
-            }) => self.read_once(caller, object, offset, count),
+            }) => self.read_once(caller, object, offset, count, false),
             outcome => outcome,
         }
     }
@@ -63,41 +96,62 @@ impl Volume {
         object: ObjectId,
         offset: u64,
         count: u32,
+        remembered: bool,
     ) -> Result<ReadData, Error> {
         let (record, range, found) = {
             let state = self.state.read();
             let record = self.load(&state, object)?;
-            match record.kind {
-                FileKind::Regular => {}
-                FileKind::Directory => return Err(Error::IsDirectory),
-                _ => return Err(Error::WrongType),
-            }
-            // Who may run a program may have it read (RFC 1813 section 4.4).
-            if !permission::allows(caller, &record, permission::EXECUTE) {
-                permission::require_or_owner(caller, &record, permission::READ)?;
-            }
-            let end = offset.saturating_add(u64::from(count)).min(record.size);
-            let range = ByteRange::new(offset.min(end), end).unwrap_or(ByteRange::at(end, 0));
-            let found = self.find(&state, object, &record, range)?;
+            let range = readable(caller, &record, offset, count)?;
+            let found = self.find(&state, object, &record, range, remembered)?;
             (record, range, found)
         };
         let pieces = match found {
-            Found::Inline(data) => {
-                let start = (range.start() as usize).min(data.len());
-                let end = (range.end() as usize).min(data.len());
-                let mut pieces = vec![data.slice(start..end)];
-                zeros(range.length() - (end - start) as u64, &mut pieces);
-                pieces
-            }
+            Found::Inline(data) => inline_pieces(&data, range),
             Found::Pieces(found) => self.fetch(&found)?,
         };
-        let end_of_file = range.end() == record.size || offset >= record.size;
-        let attributes = self.attributes(object.inode, &record);
-        Ok(ReadData {
+        Ok(self.read_data(object, offset, &record, range, pieces))
+    }
+
+    /// As [`Volume::read`], without waiting for a disk or a lock, or not at all.
+    pub(crate) fn read_cached(
+        &self,
+        caller: &Caller,
+        object: ObjectId,
+        offset: u64,
+        count: u32,
+    ) -> Option<Result<ReadData, Error>> {
+        let (record, range, found) = {
+            let state = self.state.try_read()?;
+            let record = self.load_inode_cached(&state, object.inode)?;
+            if record.generation != object.generation {
+                return None;
+            }
+            let range = match readable(caller, &record, offset, count) {
+                Ok(range) => range,
+                Err(error) => return Some(Err(error)),
+            };
+            (record, range, self.find_cached(&state, object, &record, range)?)
+        };
+        let pieces = match found {
+            Found::Inline(data) => inline_pieces(&data, range),
+            Found::Pieces(found) => self.fetch_cached(&found)?,
+        };
+        Some(Ok(self.read_data(object, offset, &record, range, pieces)))
+    }
+
+    fn read_data(
+        &self,
+        object: ObjectId,
+        offset: u64,
+        record: &InodeRecord,
+        range: ByteRange,
+        pieces: Vec<Bytes>,
+    ) -> ReadData {
+        ReadData {
             pieces,
-            end_of_file,
-            attributes,
-        })
+            end_of_file: range.end() == record.size || offset >= record.size,
+            attributes: self.attributes(object.inode, record),
+        }
     }
 
     fn find(
@@ -106,6 +160,7 @@ impl Volume {
         object: ObjectId,
         record: &InodeRecord,
         range: ByteRange,
+        remembered: bool,
     ) -> Result<Found, Error> {
         if range.is_empty() {
             return Ok(Found::Pieces(Vec::new()));
@@ -115,21 +170,98 @@ impl Volume {
             let data = view.inline_data(object.inode).map_err(metadata_failed)?;
             return Ok(Found::Inline(data.unwrap_or_default()));
         }
-        let dirty = state.dirty.get(&object.inode);
-        let above = dirty
-            .map(|file| file.overlay.overlapping(range))
-            .unwrap_or_default();
-        let stored_extents = dirty.is_none_or(|file| !file.stored.inline);
-        let covered = above
-            .iter()
-            .map(|new| new.range().intersection(range).map_or(0, |part| part.length()));
-        let below = if stored_extents && covered.sum::<u64>() < range.length() {
+        let Some(file) = state.dirty.get(&object.inode) else {
+            return self.find_settled(state, object, record, range, remembered);
+        };
+        let above = file.overlay.overlapping(range);
+        let below = if !file.stored.inline && !covers(&above, range) {
             view.extents(object.inode, range, usize::MAX)
                 .map_err(metadata_failed)?
         } else {
             Vec::new()
         };
         Ok(Found::Pieces(lay_over(range, &below, &above)))
+    }
+
+    /// Finds bytes of a file that has no unsettled writes, and remembers where they and their neighbours are.
+    fn find_settled(
+        &self,
+        state: &State,
+        object: ObjectId,
+        record: &InodeRecord,
+        range: ByteRange,
+        remembered: bool,
+    ) -> Result<Found, Error> {
+        let (branch, inode) = (state.lineage.branch(), object.inode);
+        let extents = &self.shared.extents;
+        let view = self.view(state);
+        if remembered {
+            match extents.get(branch, inode, record.data_version, range) {
+                Known::Pieces(pieces) => return Ok(Found::Pieces(pieces)),
+                Known::Dense => {
+                    let exact = view.extents(inode, range, usize::MAX);
+                    let exact = exact.map_err(metadata_failed)?;
+                    return Ok(Found::Pieces(lay_over(range, &exact, &[])));
+                }
+                Known::Nothing => {}
+            }
+        }
+        let mut found = Vec::new();
+        for window in windows(range) {
+            let below = view.extents(inode, window, WINDOW_EXTENTS_MAX + 1);
+            let below = below.map_err(metadata_failed)?;
+            let kept = below.len() <= WINDOW_EXTENTS_MAX;
+            let pieces = kept.then(|| lay_over(window, &below, &[]));
+            extents.insert(branch, inode, record.data_version, window.start(), pieces);
+            let part = window.intersection(range).unwrap_or(range);
+            if kept {
+                found.extend(lay_over(part, &below, &[]));
+            } else {
+                let exact = view.extents(inode, part, usize::MAX);
+                found.extend(lay_over(part, &exact.map_err(metadata_failed)?, &[]));
+            }
+        }
+        Ok(Found::Pieces(found))
+    }
+
+    /// As [`Volume::find`], from memory or not at all.
+    fn find_cached(
+        &self,
+        state: &State,
+        object: ObjectId,
+        record: &InodeRecord,
+        range: ByteRange,
+    ) -> Option<Found> {
+        if range.is_empty() {
+            return Some(Found::Pieces(Vec::new()));
+        }
+        if record.inline {
+            let data = self.view(state).inline_data_cached(object.inode).ok()??;
+            return Some(Found::Inline(data.unwrap_or_default()));
+        }
+        if let Some(file) = state.dirty.get(&object.inode) {
+            let above = file.overlay.overlapping(range);
+            let known = file.stored.inline || covers(&above, range);
+            return known.then(|| Found::Pieces(lay_over(range, &[], &above)));
+        }
+        let branch = state.lineage.branch();
+        let extents = &self.shared.extents;
+        match extents.get(branch, object.inode, record.data_version, range) {
+            Known::Pieces(pieces) => Some(Found::Pieces(pieces)),
+            Known::Dense | Known::Nothing => None,
+        }
+    }
+
+    fn fetch_cached(&self, found: &[Piece]) -> Option<Vec<Bytes>> {
+        let mut pieces = Vec::with_capacity(found.len());
+        for piece in found {
+            match &piece.extent {
+                None => zeros(piece.range.length(), &mut pieces),
+                Some(Extent::Log(slice)) => pieces.push(self.shared.log.read_cached(slice)?),
+                Some(Extent::Chunk(_)) => return None,
+            }
+        }
+        Some(pieces)
     }
 
     fn fetch(&self, found: &[Piece]) -> Result<Vec<Bytes>, Error> {

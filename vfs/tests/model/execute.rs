@@ -374,8 +374,52 @@ impl Environment<'_> {
     }
 }
 
-/// Reads as a client does: on after a short answer.
+/// Reads as a client does: on after a short answer. What memory gives, before and after, must be a part of it.
 fn read(files: &dyn FileSystem, caller: &Caller, object: ObjectId, offset: u64, count: u32) -> Executed {
+    let before = files.read_cached(caller, object, offset, count);
+    let outcome = read_fully(files, caller, object, offset, count)?;
+    let after = files.read_cached(caller, object, offset, count);
+    for cached in [before, after].into_iter().flatten() {
+        let (same, shown) = match (&cached, &outcome) {
+            (
+                Ok(data),
+                Ok(Outcome::Read {
+                    bytes,
+                    end_of_file,
+                    attributes,
+                }),
+            ) => {
+                let found = data.pieces.concat();
+                let whole = found.len() == bytes.len() && data.end_of_file == *end_of_file;
+                let part = found.len() < bytes.len() && !data.end_of_file;
+                // The flush beside may correct meanwhile how much storage is used.
+                let used = attributes.used;
+                let same = bytes.starts_with(&found)
+                    && Attributes {
+                        used,
+                        ..data.attributes
+                    } == *attributes;
+                (same && (whole || part), format!("{} bytes", found.len()))
+            }
+            (Err(found), Err(error)) => (format!("{found:?}") == format!("{error:?}"), format!("{found:?}")),
+            (other, _) => (false, format!("{other:?}")),
+        };
+        if !same {
+            return Err(format!(
+                "read_cached of {count} bytes at {offset} gave {shown}, read {outcome:?}"
+            ));
+        }
+    }
+    Ok(outcome)
+}
+
+fn read_fully(
+    files: &dyn FileSystem,
+    caller: &Caller,
+    object: ObjectId,
+    offset: u64,
+    count: u32,
+) -> Executed {
     let mut bytes = Vec::new();
     loop {
         let wanted = count - bytes.len() as u32;
