@@ -4,6 +4,7 @@
 //! measured there includes the disk: compare figures of one run with each other, not with those of another machine.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -59,7 +60,20 @@ pub struct Node {
     /// The volumes.
     pub volumes: Arc<Volumes>,
     runtime: Runtime,
-    _directory: TempDir,
+    settings: VolumesSettings,
+    directory: TempDir,
+}
+
+/// Opens volumes in a directory. Random values count from `random`.
+fn open(directory: &Path, settings: VolumesSettings, random: u64) -> anyhow::Result<Arc<Volumes>> {
+    let engine = RocksEngine::open(directory.join("metadata"), RocksSettings::default())?;
+    let parts = VolumesParts {
+        engine: Arc::new(engine),
+        segments: Arc::new(DirectoryStore::open(&directory.join("log"))?),
+        clock: Arc::new(Ticks::default()),
+        randomness: Arc::new(Counter(AtomicU64::new(random))),
+    };
+    Ok(Volumes::open(parts, settings)?)
 }
 
 /// root.
@@ -80,15 +94,7 @@ impl Node {
     /// Opens volumes in a fresh directory.
     pub fn new(settings: VolumesSettings) -> anyhow::Result<Node> {
         let directory = directory()?;
-        let engine = RocksEngine::open(directory.path().join("metadata"), RocksSettings::default())?;
-        let log = directory.path().join("log");
-        let parts = VolumesParts {
-            engine: Arc::new(engine),
-            segments: Arc::new(DirectoryStore::open(&log)?),
-            clock: Arc::new(Ticks::default()),
-            randomness: Arc::new(Counter(AtomicU64::new(1))),
-        };
-        let volumes = Volumes::open(parts, settings)?;
+        let volumes = open(directory.path(), settings.clone(), 1)?;
         let policy = ExportPolicy {
             privileged_port: false,
             ..ExportPolicy::default()
@@ -104,7 +110,28 @@ impl Node {
         Ok(Node {
             volumes,
             runtime,
-            _directory: directory,
+            settings,
+            directory,
+        })
+    }
+
+    /// Closes the volumes and opens them again: the database has then written its memory to tables, whatever was done
+    /// before.
+    pub fn reopen(self) -> anyhow::Result<Node> {
+        let Node {
+            volumes,
+            runtime,
+            settings,
+            directory,
+        } = self;
+        volumes.close()?;
+        drop(volumes);
+        let volumes = open(directory.path(), settings.clone(), 1 << 32)?;
+        Ok(Node {
+            volumes,
+            runtime,
+            settings,
+            directory,
         })
     }
 
