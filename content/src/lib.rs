@@ -2,9 +2,17 @@
 //! what it reads, and frees what it is told is dead.
 //!
 //! - [`log`]: the hot append log on local disk, where every write lands first.
+//! - [`chunking`]: where data that leaves the log is cut, and what names the pieces.
+//! - [`codec`]: how the pieces are compressed.
+//! - [`pack`]: the objects that hold the pieces.
 //! - [`checksum`]: CRC-32C, per block and streaming.
 
 pub mod checksum;
+pub mod chunking;
+pub mod codec;
 pub mod log;
+pub mod pack;
+#[cfg(test)]
+mod testing_data;
 
 pub use log::{Log, LogError, LogSettings};
