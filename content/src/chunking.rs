@@ -107,7 +107,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::{CHUNK_AVERAGE_BYTES, CHUNK_BYTES_MAX, ChunkSizes, Chunker, chunk_id};
-    use crate::testing_data::random;
+    use crate::testing::random;
 
     fn lengths(chunker: &Chunker, mut data: &[u8]) -> Vec<usize> {
         let mut lengths = Vec::new();

@@ -110,7 +110,7 @@ pub enum DecodeError {
 }
 
 /// A level that there is not.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
 #[error("{name} has no level {found}: choose one from {minimum} to {maximum}")]
 pub struct LevelError {
     name: &'static str,

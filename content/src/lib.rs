@@ -5,6 +5,7 @@
 //! - [`chunking`]: where data that leaves the log is cut, and what names the pieces.
 //! - [`codec`]: how the pieces are compressed.
 //! - [`pack`]: the objects that hold the pieces.
+//! - [`pipeline`]: all of that, from files to stored packs, on all cores.
 //! - [`checksum`]: CRC-32C, per block and streaming.
 
 pub mod checksum;
@@ -12,7 +13,7 @@ pub mod chunking;
 pub mod codec;
 pub mod log;
 pub mod pack;
-#[cfg(test)]
-mod testing_data;
+pub mod pipeline;
+pub mod testing;
 
 pub use log::{Log, LogError, LogSettings};

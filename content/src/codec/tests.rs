@@ -3,7 +3,7 @@
 use proptest::prelude::{any, prop, proptest};
 
 use super::{Compression, DecodeError, Decoder, Encoder, Encoding, estimate};
-use crate::testing_data::{random, text, weights};
+use crate::testing::{random, text, weights};
 
 fn encode(compression: Compression, data: &[u8]) -> (Encoding, Vec<u8>) {
     let mut out = Vec::new();

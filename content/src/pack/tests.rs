@@ -9,7 +9,7 @@ use super::{
 };
 use crate::chunking::chunk_id;
 use crate::codec::{Compression, Encoder, Encoding};
-use crate::testing_data::{random, text, weights};
+use crate::testing::{random, text, weights};
 
 /// A pack whose frames hold these chunks.
 fn pack(compression: Compression, frames: &[&[&[u8]]]) -> SealedPack {

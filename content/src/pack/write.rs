@@ -37,6 +37,11 @@ impl OpenFrame {
         self.bytes.len()
     }
 
+    /// Chunks in it.
+    pub fn chunks(&self) -> usize {
+        self.chunks.len()
+    }
+
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty()
@@ -129,6 +134,11 @@ impl PackWriter {
     /// Bytes of frames so far.
     pub fn stored_bytes(&self) -> usize {
         self.bytes.len() - HEADER_BYTES
+    }
+
+    /// Whether it has so many frames or chunks that it should be finished whatever its bytes are.
+    pub fn is_crowded(&self) -> bool {
+        self.index.frames.len() >= FRAMES_MAX / 2 || self.index.chunks.len() >= PACK_CHUNKS_MAX / 2
     }
 
     /// Whether nothing is in it.

@@ -1,7 +1,7 @@
-//! Data for tests: the same bytes each time.
+//! Data for tests and benchmarks: the same bytes each time.
 
 /// Bytes without structure (xorshift64*).
-pub(crate) fn random(seed: u64, length: usize) -> Vec<u8> {
+pub fn random(seed: u64, length: usize) -> Vec<u8> {
     let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(length + 8);
     while bytes.len() < length {
@@ -15,7 +15,7 @@ pub(crate) fn random(seed: u64, length: usize) -> Vec<u8> {
 }
 
 /// Something like a log: lines with words that come again.
-pub(crate) fn text(seed: u64, length: usize) -> Vec<u8> {
+pub fn text(seed: u64, length: usize) -> Vec<u8> {
     let words = [
         "snapshot", "volume", "restore", "error", "chunk", "pack", "the", "of", "verified",
     ];
@@ -32,7 +32,7 @@ pub(crate) fn text(seed: u64, length: usize) -> Vec<u8> {
 }
 
 /// Weights of a model: normally distributed floats, as `width` bytes each: 4 (f32) or 2 (bf16, its upper half).
-pub(crate) fn weights(seed: u64, length: usize, width: usize) -> Vec<u8> {
+pub fn weights(seed: u64, length: usize, width: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(length + width);
     for sample in random(seed, (length / width + 1) * 8).chunks_exact(8) {
         // The sum of four uniform values is normal enough.
