@@ -18,6 +18,8 @@ pub(crate) const WINDOW_BYTES: u64 = 8 << 20;
 pub(crate) const WINDOW_EXTENTS_MAX: usize = 256;
 /// Most memory of all windows, in bytes, roughly: with large extents, what 10 GiB of files need.
 const CACHE_BYTES_MAX: u64 = 16 << 20;
+/// How many windows that may be; the cache's tables are made for so many.
+const WINDOWS_EXPECTED: usize = 4096;
 /// What a window takes beside its pieces, the cache's own memory included.
 const WINDOW_OVERHEAD_BYTES: u64 = 160;
 
@@ -29,10 +31,11 @@ struct Window {
     pieces: Option<Vec<Piece>>,
 }
 
+/// Weighs windows by the memory that they take.
 #[derive(Clone)]
-struct Bytes;
+struct ByMemory;
 
-impl Weighter<Key, Arc<Window>> for Bytes {
+impl Weighter<Key, Arc<Window>> for ByMemory {
     fn weight(&self, _: &Key, window: &Arc<Window>) -> u64 {
         let piece = |piece: &Piece| match &piece.extent {
             Some(Extent::Log(slice)) => 16 + 4 * slice.checksums().len() as u64,
@@ -58,7 +61,7 @@ pub(crate) enum Known {
 
 /// The windows of all volumes.
 pub(crate) struct ExtentCache {
-    windows: Cache<Key, Arc<Window>, Bytes>,
+    windows: Cache<Key, Arc<Window>, ByMemory>,
 }
 
 /// The windows that hold any byte of `range`, which is not empty.
@@ -72,9 +75,8 @@ pub(crate) fn windows(range: ByteRange) -> impl Iterator<Item = ByteRange> {
 
 impl ExtentCache {
     pub fn new() -> Self {
-        let windows = CACHE_BYTES_MAX / 4096;
         ExtentCache {
-            windows: Cache::with_weighter(windows as usize, CACHE_BYTES_MAX, Bytes),
+            windows: Cache::with_weighter(WINDOWS_EXPECTED, CACHE_BYTES_MAX, ByMemory),
         }
     }
 
