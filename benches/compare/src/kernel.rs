@@ -1,9 +1,10 @@
 //! The same jobs through one Linux kernel client, in a guest, on `cairnd`, on NFS-Ganesha and on nfsserve over our volumes;
 //! all on the same disk. Absolute figures are those of a User-Mode-Linux guest: only ratios carry over.
 
-use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -36,8 +37,10 @@ pub struct KernelArguments {
 }
 
 const OURS: &str = "cairnd";
-/// The page cache that a subject uses, in sizes of the big file: the file, what is written over it, small files.
-const PAGE_CACHE_SHARE: u64 = 4;
+/// The memory that a subject will need, in sizes of the big file: the file in the page cache, and what is written over it.
+const FREE_MEMORY_SHARE: u64 = 3;
+/// Memory that lies free for longer may be gone.
+const FREE_MEMORY_INTERVAL: Duration = Duration::from_millis(700);
 /// One round of one subject takes at most this long.
 const LIMIT: Duration = Duration::from_secs(600);
 
@@ -128,17 +131,42 @@ impl Subject {
     }
 }
 
-/// Fills as much of the page cache as a subject will and lets go of it. On a virtual machine the first use of memory that
-/// the host has taken back costs more than everything that is measured; now every subject gets memory that is there.
-fn touch_page_cache(data: &Path, size_mib: u64) -> std::io::Result<()> {
-    let path = data.join("page-cache");
-    let mut file = std::fs::File::create(&path)?;
-    let block = vec![1; 1 << 20];
-    for _ in 0..PAGE_CACHE_SHARE * size_mib {
-        file.write_all(&block)?;
+/// Keeps free memory in use while it lives. On a virtual machine whose host takes back what lies free, the first use of
+/// memory costs more than everything that is measured, and whoever comes first pays. Beside this every subject finds memory
+/// that is there; what it takes of a core it takes from all alike.
+struct FreeMemory {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl FreeMemory {
+    fn keep(mib: u64) -> std::io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::Builder::new()
+            .name("free-memory".to_owned())
+            .spawn(move || {
+                while !stopped.load(Ordering::Relaxed) {
+                    drop(std::hint::black_box(vec![1u8; (mib as usize) << 20]));
+                    std::thread::park_timeout(FREE_MEMORY_INTERVAL);
+                }
+            })?;
+        Ok(FreeMemory {
+            stop,
+            thread: Some(thread),
+        })
     }
-    drop(file);
-    std::fs::remove_file(&path)
+}
+
+impl Drop for FreeMemory {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // It cannot fail but by a panic, which has been printed.
+            let _ = thread.join();
+        }
+    }
 }
 
 /// Measures all subjects in turn, round by round.
@@ -151,12 +179,12 @@ pub fn run(arguments: &KernelArguments) -> anyhow::Result<()> {
     if !arguments.without_nfsserve {
         subjects.push(Subject::Nfsserve);
     }
+    let free_memory = FreeMemory::keep(FREE_MEMORY_SHARE * arguments.size_mib)?;
     for round in 0..arguments.rounds {
         for subject in &subjects {
             eprintln!("round {} of {}: {}", round + 1, arguments.rounds, subject.name());
             let data = directory.path().join(format!("{}-{round}", subject.name()));
             std::fs::create_dir(&data)?;
-            touch_page_cache(&data, arguments.size_mib)?;
             match subject {
                 Subject::Cairnd => on_cairnd(arguments, &runtime, &data, &mut report)?,
                 Subject::Ganesha => on_ganesha(arguments, &data, &mut report)?,
@@ -171,6 +199,7 @@ pub fn run(arguments: &KernelArguments) -> anyhow::Result<()> {
         // No subject always finds the machine as the same other one left it.
         subjects.rotate_left(1);
     }
+    drop(free_memory);
     report.print(OURS);
     Ok(())
 }

@@ -61,8 +61,9 @@ pub(crate) struct Job {
 
 /// Largest READ whose data, if it is in memory, is copied into the reader's batch of replies.
 const READ_COPIED_BYTES_MAX: usize = 16 << 10;
-/// Largest cost of a READ that the reader answers itself if the data is in memory: a change of threads costs as much as
-/// copying tens of KiB, and a larger copy would keep the other requests of the connection waiting.
+/// Largest cost of a READ that the reader answers itself if the data is in memory and other requests wait behind it: a
+/// change of threads costs as much as copying tens of KiB, but a larger copy would keep those waiting. A READ with nothing
+/// behind it is answered whatever its size.
 const READ_HERE_COST_MAX: usize = 300 << 10;
 
 enum Work {
@@ -323,8 +324,9 @@ impl<F: FileSystem, W: AsyncWrite + Unpin + Send + 'static> Connection<F, W> {
         answered
     }
 
-    /// Starts a job whose cost is reserved, unless it is a retransmission.
-    pub(crate) fn start(self: &Arc<Self>, job: Box<Job>, reservation: Reservation) {
+    /// Starts a job whose cost is reserved, unless it is a retransmission. `alone` says that no other request has arrived
+    /// behind it.
+    pub(crate) fn start(self: &Arc<Self>, job: Box<Job>, reservation: Reservation, alone: bool) {
         let metrics = &self.server.metrics;
         let (key, reservation) = match &job.work {
             Work::Nfs(procedure, arguments) if procedure.is_recorded() => {
@@ -374,7 +376,7 @@ impl<F: FileSystem, W: AsyncWrite + Unpin + Send + 'static> Connection<F, W> {
             started: job.started,
         };
         if let Work::Nfs(Procedure::Read, arguments) = &job.work
-            && job.cost <= READ_HERE_COST_MAX
+            && (alone || job.cost <= READ_HERE_COST_MAX)
         {
             let context = Context {
                 server: &self.server,

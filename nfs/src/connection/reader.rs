@@ -161,7 +161,7 @@ where
 
     async fn start(&mut self, job: Box<Job>) {
         let reservation = self.reserve(job.cost).await;
-        self.connection.start(job, reservation);
+        self.connection.start(job, reservation, self.head.is_empty());
     }
 
     async fn reserve(&mut self, bytes: usize) -> Reservation {
@@ -205,7 +205,7 @@ where
         }
         self.skip(padding(count)).await?;
         job.set_payload(payload.freeze());
-        self.connection.start(job, reservation);
+        self.connection.start(job, reservation, false);
         self.read_limit = READ_AFTER_WRITE_BYTES;
         Ok(())
     }
