@@ -92,6 +92,10 @@ fn classify_causes(error: &object_store::Error) -> Fault {
     match status(error) {
         Some(_) if mentions(error, &NO_SPACE) => Fault::NoSpace,
         Some(507) => Fault::NoSpace,
+        // The client tells these apart itself, except for lists and parts.
+        Some(401 | 403) => Fault::Denied,
+        Some(404) if mentions(error, &NO_BUCKET) => Fault::NoBucket,
+        Some(404) => Fault::NotFound,
         Some(408 | 429) => Fault::Transient,
         Some(400..500) if mentions(error, &EXPIRED) => Fault::Denied,
         Some(status) if UNSUPPORTED_STATUS.contains(&status) => Fault::Unsupported,
@@ -181,6 +185,9 @@ mod tests {
             assert_eq!(answered(status), Fault::Refused, "{status}");
         }
         assert_eq!(answered("301 Moved"), Fault::Misdirected);
+        assert_eq!(answered("403 Forbidden"), Fault::Denied);
+        assert_eq!(answered("404 NoSuchKey"), Fault::NotFound);
+        assert_eq!(answered("404 NoSuchBucket"), Fault::NoBucket);
         assert_eq!(answered("501 Not Implemented"), Fault::Unsupported);
         assert_eq!(answered("507 XMinioStorageFull"), Fault::NoSpace);
         assert_eq!(answered("400 ExpiredToken"), Fault::Denied);
