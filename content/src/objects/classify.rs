@@ -17,6 +17,8 @@ pub(super) enum Fault {
     /// A condition on the object's version does not hold.
     Changed,
     Denied,
+    /// The service that hands out credentials did not. May pass.
+    NoCredentials,
     NoSpace,
     /// May pass: the same request can succeed later.
     Transient,
@@ -28,11 +30,18 @@ pub(super) enum Fault {
     Refused,
 }
 
+impl Fault {
+    /// Whether the same request can succeed later.
+    pub(super) fn may_pass(self) -> bool {
+        matches!(self, Fault::Transient | Fault::NoCredentials)
+    }
+}
+
 /// What `error` means.
 pub(super) fn classify(error: &object_store::Error) -> Fault {
     use object_store::Error as E;
     if asks_for_credentials(error) {
-        return Fault::Denied;
+        return Fault::NoCredentials;
     }
     match error {
         E::NotFound { .. } => match mentions(error, &NO_BUCKET) {
@@ -60,7 +69,7 @@ const AGAIN: [&str; 3] = ["RequestTimeout", "InternalError", "SlowDown"];
 const UNSUPPORTED_STATUS: [u16; 3] = [405, 501, 505];
 
 /// Without credentials the client asks the instance's metadata service, which answers only inside of a cloud. That is a
-/// matter of credentials, not of the store's health.
+/// matter of credentials in the end, not of the store's health; but inside of a cloud it may be busy.
 fn asks_for_credentials(error: &object_store::Error) -> bool {
     mentions(
         error,
@@ -213,6 +222,7 @@ mod tests {
     fn missing_credentials_are_not_a_failing_store() {
         let error =
             generic("Error performing PUT http://169.254.169.254/latest/api/token: connection refused");
-        assert_eq!(classify(&error), Fault::Denied);
+        assert_eq!(classify(&error), Fault::NoCredentials);
+        assert!(Fault::NoCredentials.may_pass());
     }
 }

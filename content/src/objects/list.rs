@@ -161,7 +161,10 @@ impl Objects {
         let mut failed = None;
         while let Some(result) = results.next().await {
             match result {
-                Err(error) if classify(&error) != Fault::NotFound => failed = failed.or(Some(error)),
+                // In a directory that is gone nothing is found, and nothing is known to be removed.
+                Err(error) if classify(&error) != Fault::NotFound || self.inner.backend.root_is_gone() => {
+                    failed = failed.or(Some(error));
+                }
                 _ => {}
             }
         }
@@ -223,7 +226,10 @@ impl Listing {
 
     async fn pause_or_fail(&mut self, failure: Failure) -> Result<(), ObjectError> {
         self.stream = None;
-        let may_pass = failure.is(Fault::Transient) || matches!(failure, Failure::Timeout { .. });
+        let may_pass = match &failure {
+            Failure::Fault { fault, .. } => fault.may_pass(),
+            Failure::Timeout { .. } | Failure::Short { .. } => true,
+        };
         let resumable = self.objects.inner.backend.list_is_ordered || self.last.is_none();
         if !may_pass || !resumable || self.failures + 1 >= self.objects.inner.options.attempts_max {
             return Err(self.objects.error(Operation::List, &self.prefix, failure));

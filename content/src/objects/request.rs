@@ -74,7 +74,7 @@ impl Objects {
                         attempts,
                         source: Box::new(error),
                     };
-                    if fault != Fault::Transient {
+                    if !fault.may_pass() {
                         return Err(failure);
                     }
                     failure
@@ -140,7 +140,7 @@ impl Objects {
             Fault::NoBucket => ObjectError::NoBucket { at, source },
             Fault::AlreadyExists => ObjectError::AlreadyExists { at, source },
             Fault::Changed => ObjectError::Changed { at, source },
-            Fault::Denied => ObjectError::Denied { at, source },
+            Fault::Denied | Fault::NoCredentials => ObjectError::Denied { at, source },
             Fault::NoSpace => ObjectError::NoSpace { at, source },
             Fault::Transient => ObjectError::Unavailable { at, attempts, source },
             Fault::Misdirected => {

@@ -63,6 +63,8 @@ async fn a_directory_that_is_absent_is_not_made_by_accident() {
     gone(objects.get(&name("a")).await.unwrap_err());
     gone(objects.head(&name("a")).await.unwrap_err());
     gone(objects.check().await.unwrap_err());
+    gone(objects.delete(&name("a")).await.unwrap_err());
+    gone(objects.delete_many(&[name("a"), name("b")]).await.unwrap_err());
     assert!(!path.exists());
 }
 
