@@ -269,3 +269,53 @@ fn settings_that_cannot_work_are_refused() {
     };
     assert_eq!(open(none).kind(), ErrorKind::Invalid);
 }
+
+#[tokio::test]
+async fn google_and_azure_are_spoken_to_by_the_same_rules() {
+    // No server of theirs runs here: this shows that their clients are made from options and a file, and that what
+    // they are answered is tried again and typed as from S3.
+    let server = Server::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("credentials");
+    let options = ObjectOptions {
+        account: Some("account".to_owned()),
+        credentials: Credentials::File {
+            path: path.clone(),
+            profile: String::new(),
+        },
+        ..s3_options(&server)
+    };
+    let google = r#"{"private_key":"k","private_key_id":"i","client_email":"e","disable_oauth":true}"#;
+    for (url, text) in [
+        ("gs://bucket/p", google),
+        ("az://bucket/p", "sas_token = sig=hunter2"),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let objects = open(url, options.clone());
+        let answers = [
+            (403, "AuthenticationFailed", ErrorKind::Denied),
+            (404, "ContainerNotFound", ErrorKind::NotFound),
+            (507, "InsufficientStorage", ErrorKind::NoSpace),
+        ];
+        for (status, code, kind) in answers {
+            server.script([Answer::Status(503, "ServerBusy"), Answer::Status(status, code)]);
+            let error = objects.put(&name("a"), pattern(10, 1)).await.unwrap_err();
+            assert_eq!((error.kind(), server.requests()), (kind, 2), "{url}: {error:?}");
+            assert_eq!(
+                matches!(error, ObjectError::NoBucket { .. }),
+                status == 404,
+                "{error:?}"
+            );
+            assert!(
+                !format!("{error} {error:?} {objects:?}").contains("hunter2"),
+                "{error:?}"
+            );
+        }
+        server.script([Answer::Status(503, "ServerBusy"); 3]);
+        let error = objects.check().await.unwrap_err();
+        assert!(
+            matches!(error, ObjectError::Unavailable { attempts: 3, .. }),
+            "{url}: {error:?}"
+        );
+    }
+}
