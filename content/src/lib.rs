@@ -7,11 +7,13 @@
 //! - [`pack`]: the objects that hold the pieces.
 //! - [`pipeline`]: all of that, from files to stored packs, on all cores.
 //! - [`checksum`]: CRC-32C, per block and streaming.
+//! - [`objects`]: object stores, where packs lie: a directory, S3, Google Cloud Storage, Azure, memory.
 
 pub mod checksum;
 pub mod chunking;
 pub mod codec;
 pub mod log;
+pub mod objects;
 pub mod pack;
 pub mod pipeline;
 pub mod testing;
