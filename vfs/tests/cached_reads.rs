@@ -143,7 +143,7 @@ fn unsettled_writes_are_in_memory_and_settled_ones_after_the_first_read() {
     // The neighbourhood has become known with it, as far as the window reaches.
     assert_eq!(node.cached(100, 10).unwrap(), [b'a'; 10]);
     assert_eq!(node.cached(2 * MIB - 3, 10).unwrap(), [b'a'; 3]);
-    assert_eq!(node.cached(5 * MIB, 10).unwrap(), []);
+    assert!(node.cached(5 * MIB, 10).unwrap().is_empty());
 }
 
 #[test]
