@@ -15,7 +15,7 @@ use zstd::zstd_safe::{CParameter, ParamSwitch};
 mod planes;
 mod probe;
 
-pub use probe::{Estimate, estimate};
+use probe::estimate;
 
 /// The zstd level of a plane: literals by Huffman codes, hardly any search for repetitions.
 const PLANE_LEVEL: i32 = -1000;
@@ -174,11 +174,6 @@ impl Encoder {
             plane: plane_compressor()?,
             scratch: Vec::new(),
         })
-    }
-
-    /// What it was made for.
-    pub fn compression(&self) -> Compression {
-        self.compression
     }
 
     /// Writes `data`, encoded, into `out`, whose content it replaces; never more bytes than `data` has.

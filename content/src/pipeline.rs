@@ -14,7 +14,7 @@
 //! **Memory**, whatever the input: queued batches (two per worker), one batch and one frame per worker, one open pack, and
 //! [`PipelineSettings::stores_max`] packs being stored, plus as many waiting for that.
 //!
-//! Lock order: `packing` before a shard of `claims`; nothing is locked while a pack is stored.
+//! No thread holds two of the locks at once, and none while it compresses a frame or stores a pack.
 
 use std::io;
 use std::sync::Arc;

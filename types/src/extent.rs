@@ -1,5 +1,6 @@
 //! Where a run of a file's bytes is stored: the two homes of content, and the arithmetic of cutting a run.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::ByteRange;
@@ -19,6 +20,12 @@ pub struct LogPosition(pub u64);
 /// The BLAKE3 hash that names a sealed chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChunkId(pub [u8; 32]);
+
+impl fmt::Display for ChunkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
 
 /// Bytes in a segment of the hot log, with the checksums to verify them.
 ///

@@ -201,11 +201,7 @@ impl Listing {
         let attempts = self.failures + 1;
         if self.stream.is_none() && inner.backend.root_is_gone() {
             // The client takes a directory that is gone for an empty one.
-            return Err(Failure::Fault {
-                fault: Fault::NoBucket,
-                attempts,
-                source: "the directory is gone".into(),
-            });
+            return Err(Failure::directory_gone(attempts));
         }
         let stream = self.stream.get_or_insert_with(|| match &self.last {
             Some(last) => inner.backend.store.list_with_offset(self.path.as_ref(), last),

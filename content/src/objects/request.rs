@@ -44,6 +44,15 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// The directory of a `file://` store is not there any more.
+    pub(super) fn directory_gone(attempts: u32) -> Self {
+        Failure::Fault {
+            fault: Fault::NoBucket,
+            attempts,
+            source: "the directory is gone".into(),
+        }
+    }
+
     pub(super) fn is(&self, wanted: Fault) -> bool {
         matches!(self, Failure::Fault { fault, .. } if *fault == wanted)
     }

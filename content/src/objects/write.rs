@@ -172,11 +172,7 @@ impl Objects {
     async fn put_whole(&self, name: &ObjectName, bytes: &Bytes, mode: PutMode) -> Result<(), Failure> {
         if self.inner.backend.root_is_gone() {
             // The client would make the directory anew: on the wrong disk, if the right one is not mounted.
-            return Err(Failure::Fault {
-                fault: Fault::NoBucket,
-                attempts: 1,
-                source: "the directory is gone".into(),
-            });
+            return Err(Failure::directory_gone(1));
         }
         let path = self.path(name);
         self.request(async |_| {

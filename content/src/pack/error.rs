@@ -62,7 +62,7 @@ pub enum PackError {
         cause: DecodeError,
     },
     /// A chunk is not what its identity says.
-    #[error("chunk {} in the frame at {offset} has other bytes than it should", hex(.id))]
+    #[error("chunk {id} in the frame at {offset} has other bytes than it should")]
     Chunk {
         /// Where the frame begins.
         offset: u32,
@@ -84,10 +84,6 @@ pub enum PackError {
     /// The compressor failed.
     #[error("compressing a frame failed")]
     Compress(#[source] io::Error),
-}
-
-fn hex(id: &ChunkId) -> String {
-    id.0.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl PackError {

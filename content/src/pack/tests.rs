@@ -44,10 +44,7 @@ fn unpack(bytes: &[u8]) -> Result<Vec<(ChunkId, Vec<u8>)>, PackError> {
 fn the_bytes_are_pinned() {
     let found = pack(Compression::None, &[&[b"one", b"two!"], &[b"three"]]);
     let hex: String = found.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let chunk = |data: &[u8]| -> String {
-        let id = chunk_id(data);
-        id.0.iter().map(|byte| format!("{byte:02x}")).collect()
-    };
+    let chunk = |data: &[u8]| chunk_id(data).to_string();
     let crc = |data: &[u8]| -> String {
         let sum = crate::checksum::crc32c(data).to_le_bytes();
         sum.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -94,18 +94,6 @@ impl OpenFrame {
     }
 }
 
-impl SealedFrame {
-    /// Bytes that it takes in a pack.
-    pub fn stored_bytes(&self) -> usize {
-        self.stored.len()
-    }
-
-    /// How it is stored.
-    pub fn encoding(&self) -> Encoding {
-        self.encoding
-    }
-}
-
 /// A pack that is being put together, in memory.
 #[derive(Debug)]
 pub struct PackWriter {

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use super::harness::{Daemon, Ended, cairnd, directory, listing, run_to_end};
+use super::harness::{Daemon, Ended, cairnd, cairnd_at, directory, listing, run_to_end};
 
 /// What is told last, after the log: what went wrong, and what to do on the next line.
 fn assert_told(ended: &Ended, code: i32, parts: &[&str]) {
@@ -101,16 +101,7 @@ fn a_file_and_a_directory_of_somebody_else_are_refused_and_left_alone() {
 
 /// A user who may not read the directory: for root, which may read everything, somebody else.
 fn as_stranger(data: &Path, binary: &Path) -> Command {
-    let mut command = Command::new(binary);
-    command
-        .args([
-            "--nfs-listen",
-            "127.0.0.1:0",
-            "--http-listen",
-            "127.0.0.1:0",
-            "--data-dir",
-        ])
-        .arg(data);
+    let mut command = cairnd_at(binary, data);
     if rustix::process::geteuid().is_root() {
         command.uid(65_534).gid(65_534);
     }

@@ -71,7 +71,12 @@ pub fn directory() -> TempDir {
 
 /// `cairnd` with free ports and a data directory, not yet started.
 pub fn cairnd(data: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cairnd"));
+    cairnd_at(Path::new(env!("CARGO_BIN_EXE_cairnd")), data)
+}
+
+/// As [`cairnd`], from a binary that lies elsewhere.
+pub fn cairnd_at(binary: &Path, data: &Path) -> Command {
+    let mut command = Command::new(binary);
     command
         .args([
             "--nfs-listen",

@@ -13,7 +13,7 @@ use cairn_vfs::filesystem::FileSystem;
 use tokio::io::AsyncWrite;
 
 use super::Connection;
-use super::batch::Batch;
+use super::batch::{Admitted, Batch};
 use super::budget::{Reservation, SMALL_REPLY_BYTES};
 use super::outbox::Message;
 use crate::mount3;
@@ -22,7 +22,7 @@ use crate::nfs3::dispatch::{self, Context, Outcome};
 use crate::nfs3::status::Status;
 use crate::nfs3::types::{self as nfs3, Procedure, handle};
 use crate::portmap;
-use crate::rpc::auth::OwnedCredential;
+use crate::rpc::auth::{Credential, OwnedCredential};
 use crate::rpc::message::{
     CALL_HEADER_BYTES_MAX, CallError, CallHeader, NoCall, Refusal, begin_reply, decode_call, end_reply,
     put_accepted, put_refusal,
@@ -57,6 +57,8 @@ pub(crate) struct Job {
     /// Bytes of the request and of the largest reply it can have.
     pub(crate) cost: usize,
     started: Instant,
+    /// Memory may have the answer, and has not been asked.
+    ask_memory: bool,
 }
 
 /// Largest READ whose data, if it is in memory, is copied into the reader's batch of replies.
@@ -160,6 +162,7 @@ impl<F: FileSystem, W: AsyncWrite + Unpin + Send + 'static> Connection<F, W> {
             return Ok(Disposition::Answered);
         };
         let arguments = decoder.remaining();
+        let mut ask_memory = false;
         let work = match target {
             Target::Portmap => {
                 self.portmap(&header, arguments, batch);
@@ -208,6 +211,7 @@ impl<F: FileSystem, W: AsyncWrite + Unpin + Send + 'static> Connection<F, W> {
                 if here && self.cached(&header, procedure, arguments, batch) {
                     return Ok(Disposition::Answered);
                 }
+                ask_memory = procedure == Procedure::Read && !here;
                 Work::Nfs(procedure, Bytes::copy_from_slice(arguments))
             }
         };
@@ -219,12 +223,9 @@ impl<F: FileSystem, W: AsyncWrite + Unpin + Send + 'static> Connection<F, W> {
             // A listing of all exports; there is no telling before it is made.
             Work::Mount(..) => 16 * SMALL_REPLY_BYTES,
         };
-        Ok(Disposition::Job(job(
-            &header,
-            work,
-            record.len() + reply,
-            batch.received,
-        )))
+        let mut job = job(&header, work, record.len() + reply, batch.received);
+        job.ask_memory = ask_memory;
+        Ok(Disposition::Job(job))
     }
 
     /// Takes the first [`PREFIX_BYTES`] of a record of `length` bytes that has not arrived completely and is longer
@@ -305,14 +306,7 @@ impl<F: FileSystem, W: AsyncWrite + Unpin + Send + 'static> Connection<F, W> {
         arguments: &[u8],
         batch: &mut Batch,
     ) -> bool {
-        let context = Context {
-            server: &self.server,
-            peer: self.endpoints.peer,
-            credential: &header.credential,
-            admitted: Some(&batch.admitted),
-            cached_only: true,
-            key: None,
-        };
+        let context = self.memory_context(&header.credential, Some(&batch.admitted));
         let start = batch.replies.len();
         let answered =
             dispatch::answer_cached(&context, procedure, header.xid, arguments, &mut batch.replies);
@@ -322,6 +316,23 @@ impl<F: FileSystem, W: AsyncWrite + Unpin + Send + 'static> Connection<F, W> {
             batch.count(procedure, status != Some(Status::Ok as u32));
         }
         answered
+    }
+
+    /// The context of a call that is to be answered from memory.
+    #[inline]
+    fn memory_context<'a>(
+        &'a self,
+        credential: &'a Credential<'a>,
+        admitted: Option<&'a Admitted>,
+    ) -> Context<'a, F> {
+        Context {
+            server: &self.server,
+            peer: self.endpoints.peer,
+            credential,
+            admitted,
+            cached_only: true,
+            key: None,
+        }
     }
 
     /// Starts a job whose cost is reserved, unless it is a retransmission. `alone` says that no other request has arrived
@@ -375,19 +386,14 @@ impl<F: FileSystem, W: AsyncWrite + Unpin + Send + 'static> Connection<F, W> {
             reservation: Some(reservation),
             started: job.started,
         };
-        if let Work::Nfs(Procedure::Read, arguments) = &job.work
+        if let Work::Nfs(procedure, arguments) = &job.work
+            && job.ask_memory
             && (alone || job.cost <= READ_HERE_COST_MAX)
         {
-            let context = Context {
-                server: &self.server,
-                peer: self.endpoints.peer,
-                credential: &job.credential.borrow(),
-                admitted: None,
-                cached_only: true,
-                key: None,
-            };
+            let credential = job.credential.borrow();
+            let context = self.memory_context(&credential, None);
             let found = catch_unwind(AssertUnwindSafe(|| {
-                dispatch::answer_query(&context, Procedure::Read, job.xid, arguments)
+                dispatch::answer_query_cached(&context, *procedure, job.xid, arguments)
             }));
             match found {
                 Ok(Some(message)) => return completion.send(message),
@@ -408,6 +414,7 @@ fn job(header: &CallHeader<'_>, work: Work, cost: usize, started: Instant) -> Bo
         work,
         cost,
         started,
+        ask_memory: false,
     })
 }
 
@@ -447,10 +454,7 @@ fn execute<F: FileSystem, W: AsyncWrite + Unpin + Send + 'static>(job: Job, comp
                 (procedure, dispatch::change(&context, procedure, &arguments))
             }
             Work::Nfs(procedure, arguments) => {
-                return match dispatch::answer_query(&context, procedure, job.xid, &arguments) {
-                    Some(message) => Answer::Message(message),
-                    None => Answer::Outcome(Outcome::Ready(dispatch::fault_body(procedure))),
-                };
+                return Answer::Message(dispatch::answer_query(&context, procedure, job.xid, &arguments));
             }
         };
         Answer::Outcome(

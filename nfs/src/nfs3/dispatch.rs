@@ -392,30 +392,49 @@ pub(crate) fn answer_cached<F: FileSystem>(
     true
 }
 
-/// Executes a query into a reply of its own. `None` if it is to be answered from memory and cannot.
+/// Executes a query into a reply of its own.
 pub(crate) fn answer_query<F: FileSystem>(
     context: &Context<'_, F>,
     procedure: Procedure,
     xid: u32,
     arguments: &[u8],
+) -> Message {
+    query_message(context, procedure, xid, arguments)
+        .unwrap_or_else(|stop| Message::from_body(xid, stopped_body(context.server, procedure, &stop)))
+}
+
+/// As [`answer_query`], from memory or not at all.
+pub(crate) fn answer_query_cached<F: FileSystem>(
+    context: &Context<'_, F>,
+    procedure: Procedure,
+    xid: u32,
+    arguments: &[u8],
 ) -> Option<Message> {
-    let mut head = BytesMut::with_capacity(HEAD_BYTES);
-    let mut pieces = Vec::new();
-    begin_success(&mut head, xid);
-    match query(context, procedure, arguments, &mut head, &mut pieces) {
-        Ok(()) => {
-            end_reply(&mut head, 0, pieces.iter().map(Bytes::len).sum());
-            Some(Message {
-                head: head.freeze(),
-                pieces,
-            })
-        }
-        Err(Stop::NotCached) if context.cached_only => None,
+    match query_message(context, procedure, xid, arguments) {
+        Err(Stop::NotCached) => None,
         Err(stop) => Some(Message::from_body(
             xid,
             stopped_body(context.server, procedure, &stop),
         )),
+        Ok(message) => Some(message),
     }
+}
+
+fn query_message<F: FileSystem>(
+    context: &Context<'_, F>,
+    procedure: Procedure,
+    xid: u32,
+    arguments: &[u8],
+) -> Result<Message, Stop> {
+    let mut head = BytesMut::with_capacity(HEAD_BYTES);
+    let mut pieces = Vec::new();
+    begin_success(&mut head, xid);
+    query(context, procedure, arguments, &mut head, &mut pieces)?;
+    end_reply(&mut head, 0, pieces.iter().map(Bytes::len).sum());
+    Ok(Message {
+        head: head.freeze(),
+        pieces,
+    })
 }
 
 fn query<F: FileSystem>(

@@ -195,14 +195,16 @@ impl Volume {
         let (branch, inode) = (state.lineage.branch(), object.inode);
         let extents = &self.shared.extents;
         let view = self.view(state);
+        let exact = |part| {
+            let below = view.extents(inode, part, usize::MAX);
+            below
+                .map(|below| lay_over(part, &below, &[]))
+                .map_err(metadata_failed)
+        };
         if remembered {
             match extents.get(branch, inode, record.data_version, range) {
                 Known::Pieces(pieces) => return Ok(Found::Pieces(pieces)),
-                Known::Dense => {
-                    let exact = view.extents(inode, range, usize::MAX);
-                    let exact = exact.map_err(metadata_failed)?;
-                    return Ok(Found::Pieces(lay_over(range, &exact, &[])));
-                }
+                Known::Dense => return Ok(Found::Pieces(exact(range)?)),
                 Known::Nothing => {}
             }
         }
@@ -214,12 +216,10 @@ impl Volume {
             let pieces = kept.then(|| lay_over(window, &below, &[]));
             extents.insert(branch, inode, record.data_version, window.start(), pieces);
             let part = window.intersection(range).unwrap_or(range);
-            if kept {
-                found.extend(lay_over(part, &below, &[]));
-            } else {
-                let exact = view.extents(inode, part, usize::MAX);
-                found.extend(lay_over(part, &exact.map_err(metadata_failed)?, &[]));
-            }
+            found.extend(match kept {
+                true => lay_over(part, &below, &[]),
+                false => exact(part)?,
+            });
         }
         Ok(Found::Pieces(found))
     }
