@@ -12,6 +12,7 @@ pub mod inode;
 pub mod snapshot;
 pub mod tag;
 pub mod timestamp;
+pub mod tree;
 pub mod workspace_name;
 
 pub use byte_range::ByteRange;
@@ -25,4 +26,5 @@ pub use inode::{DeviceNumber, FileKind};
 pub use snapshot::{SnapshotId, SnapshotReference};
 pub use tag::{Tag, TagError};
 pub use timestamp::Timestamp;
+pub use tree::{Node, TreeCursor, TreeItem, TreeObject};
 pub use workspace_name::{WorkspaceName, WorkspaceNameError};

@@ -1,0 +1,6 @@
+//! Snapshots that leave the place where they were taken.
+//!
+//! - [`archive`]: trees in an object store, deduplicated, compressed, verified; how they get there and back, and what is freed
+//!   when they go.
+
+pub mod archive;
