@@ -2,6 +2,7 @@
 
 pub mod ends;
 pub mod report;
+pub mod tree;
 
 pub use ends::{Source, SourceError, Target, TargetError};
 pub use report::{
