@@ -71,6 +71,13 @@ impl FrameReader {
             bytes: &self.bytes,
         })
     }
+
+    /// Decodes a frame like [`FrameReader::open`], and gives its bytes away. Whoever takes a chunk from them must verify it by
+    /// its identity. Errors: as `open`.
+    pub fn decode(&mut self, frame: &FrameEntry, stored: &[u8]) -> Result<Vec<u8>, PackError> {
+        self.open(frame, stored)?;
+        Ok(std::mem::take(&mut self.bytes))
+    }
 }
 
 /// A frame's bytes. Chunks are verified as they are taken.

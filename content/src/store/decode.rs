@@ -1,0 +1,67 @@
+//! From stored bytes to what they mean: ends of packs to indexes, frames to bytes, bytes to identities. Everything that the
+//! chunk store decodes is decoded here.
+
+use std::io;
+
+use bytes::Bytes;
+use cairn_types::ChunkId;
+use parking_lot::Mutex;
+
+use crate::chunking::chunk_id;
+use crate::pack::{ChunkEntry, FrameEntry, FrameReader, PackError, PackIndex, TRAILER_BYTES, Trailer};
+
+/// Bytes of a pack's index and trailer, from its trailer.
+pub(super) fn end_bytes(trailer: &Trailer, pack_bytes: u64) -> u64 {
+    pack_bytes - trailer.index().start
+}
+
+/// The trailer, from the last bytes of a pack of `pack_bytes`.
+pub(super) fn decode_trailer(last: &[u8], pack_bytes: u64) -> Result<Trailer, PackError> {
+    let trailer = last.last_chunk::<TRAILER_BYTES>().ok_or(PackError::NotAPack {
+        what: "there are fewer bytes than any pack has",
+    })?;
+    Trailer::decode(trailer, pack_bytes)
+}
+
+/// The index, from the end of a pack: index and trailer.
+pub(super) fn decode_end(end: &[u8], pack_bytes: u64) -> Result<PackIndex, PackError> {
+    let trailer = decode_trailer(end, pack_bytes)?;
+    PackIndex::decode(&trailer, &end[..end.len() - TRAILER_BYTES])
+}
+
+/// The bytes of a chunk in its decoded frame, verified by its identity.
+pub(super) fn chunk_of(
+    frame: &Bytes,
+    frame_offset: u32,
+    chunk: &ChunkEntry,
+    id: &ChunkId,
+) -> Result<Bytes, PackError> {
+    let damaged = || PackError::Chunk {
+        offset: frame_offset,
+        id: *id,
+    };
+    let start = chunk.offset as usize;
+    let end = start.saturating_add(chunk.length as usize);
+    if end > frame.len() || chunk_id(&frame[start..end]) != *id {
+        return Err(damaged());
+    }
+    Ok(frame.slice(start..end))
+}
+
+/// Decoders, as many as there were threads that needed one at a time.
+#[derive(Default)]
+pub(super) struct Decoders(Mutex<Vec<FrameReader>>);
+
+impl Decoders {
+    /// Decodes a frame. Its stored bytes are verified; its chunks are not. The outer error is that there is no memory.
+    pub fn decode(&self, frame: &FrameEntry, stored: &[u8]) -> io::Result<Result<Bytes, PackError>> {
+        let idle = self.0.lock().pop();
+        let mut reader = match idle {
+            Some(reader) => reader,
+            None => FrameReader::new()?,
+        };
+        let decoded = reader.decode(frame, stored);
+        self.0.lock().push(reader);
+        Ok(decoded.map(Bytes::from))
+    }
+}
