@@ -69,13 +69,19 @@ impl<'a, S: RunSink> Feeder<'a, S> {
         Ok(())
     }
 
-    /// Waits until the sink has heard everything, and gives it back. Bytes behind the last [`Feeder::end_file`] are of
-    /// no complete file: the sink may have heard of some of them. Nothing is durable before [`Pipeline::finish`]. Errors: those of the pipeline.
-    pub fn finish(mut self) -> Result<S, PipelineError> {
+    /// Waits until the sink has heard of every file that has ended. Errors: those of the pipeline.
+    pub fn flush(&mut self) -> Result<(), PipelineError> {
         self.submit()?;
         while !self.outstanding.is_empty() {
             self.hear()?;
         }
+        Ok(())
+    }
+
+    /// Waits until the sink has heard everything, and gives it back. Bytes behind the last [`Feeder::end_file`] are of
+    /// no complete file: the sink may have heard of some of them. Nothing is durable before [`Pipeline::finish`]. Errors: those of the pipeline.
+    pub fn finish(mut self) -> Result<S, PipelineError> {
+        self.flush()?;
         Ok(self.sink)
     }
 

@@ -168,6 +168,14 @@ impl Pipeline {
         Feeder::new(self, sink)
     }
 
+    /// One chunk, cut by the caller: at least one byte, at most [`crate::chunking::CHUNK_BYTES_MAX`]. Waits while the pipeline is
+    /// busy. Errors: those of the pipeline.
+    pub fn store_chunk(&self, data: Vec<u8>) -> Result<(), PipelineError> {
+        let lengths = vec![data.len() as u32];
+        let (batch, _) = Batch::new(data, lengths);
+        self.submit(batch)
+    }
+
     /// What has gone through so far.
     pub fn totals(&self) -> Totals {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

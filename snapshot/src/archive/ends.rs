@@ -12,6 +12,9 @@ pub type TargetError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A tree that holds still and can be read.
 pub trait Source: Send + Sync {
+    /// Inodes of the tree, and the sum of the sizes of its regular files, for those who watch.
+    fn expected(&self) -> (u64, u64);
+
     /// Snapshots that this tree may have been archived as before, or descends from, nearest first.
     fn bases(&self) -> Result<Vec<SnapshotId>, SourceError>;
 

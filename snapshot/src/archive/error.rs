@@ -6,6 +6,7 @@ use cairn_content::store::{ChunkReadError, ChunkStoreError};
 use cairn_types::{ErrorKind, SnapshotId};
 
 use super::ends::{SourceError, TargetError};
+use super::pull::UnreadableFile;
 use super::tree::TreeReadError;
 
 /// Why something with archives failed.
@@ -26,6 +27,9 @@ pub enum ArchiveError {
     /// A chunk cannot be read.
     #[error(transparent)]
     Read(#[from] ChunkReadError),
+    /// A file of an archive cannot be read.
+    #[error(transparent)]
+    Unreadable(UnreadableFile),
     /// A part of an archive's tree cannot be read.
     #[error(transparent)]
     Tree(#[from] TreeReadError<ChunkReadError>),
@@ -73,7 +77,9 @@ pub enum ArchiveError {
         what: String,
     },
     /// An object of a version that this code does not know.
-    #[error("object {object} of object store {store} has version {found}; this Cairn knows versions up to {supported}")]
+    #[error(
+        "object {object} of object store {store} has version {found}; this Cairn knows versions up to {supported}"
+    )]
     NewerVersion {
         /// URL of the store.
         store: String,
@@ -126,10 +132,15 @@ impl ArchiveError {
             ArchiveError::Fence(error) => error.kind(),
             ArchiveError::Store(error) => error.kind(),
             ArchiveError::Read(error) => error.kind(),
+            ArchiveError::Unreadable(file) => file.cause.kind(),
             ArchiveError::Tree(TreeReadError::Fetch(error)) => error.kind(),
-            ArchiveError::Tree(TreeReadError::Damage { .. }) | ArchiveError::Damaged { .. } => ErrorKind::Corrupt,
+            ArchiveError::Tree(TreeReadError::Damage { .. }) | ArchiveError::Damaged { .. } => {
+                ErrorKind::Corrupt
+            }
             ArchiveError::Pipeline(error) => pipeline_kind(error),
-            ArchiveError::Source(_) | ArchiveError::Target(_) | ArchiveError::Thread(_) => ErrorKind::Unavailable,
+            ArchiveError::Source(_) | ArchiveError::Target(_) | ArchiveError::Thread(_) => {
+                ErrorKind::Unavailable
+            }
             ArchiveError::Order { .. } => ErrorKind::Internal,
             ArchiveError::NotFound { .. } => ErrorKind::NotFound,
             ArchiveError::Ambiguous { .. }

@@ -84,7 +84,11 @@ fn hexadecimal(bytes: &[u8]) -> String {
 
 fn hash(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
-    if text.len() != 64 || !text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
+    if text.len() != 64
+        || !text
+            .bytes()
+            .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+    {
         return None;
     }
     for (index, byte) in bytes.iter_mut().enumerate() {
@@ -144,7 +148,8 @@ impl ArchiveRoot {
         if version != ROOT_VERSION || blake3::hash(body.as_bytes()).to_hex().as_str() != checksum {
             return Err(damaged("its checksum does not fit"));
         }
-        let stored: Stored = serde_json::from_str(body).map_err(|_| damaged("its keys are not those of a root"))?;
+        let stored: Stored =
+            serde_json::from_str(body).map_err(|_| damaged("its keys are not those of a root"))?;
         Self::from_stored(stored).ok_or(damaged("a value is out of its bounds"))
     }
 
@@ -255,7 +260,10 @@ mod tests {
             changed[bit / 8] ^= 1 << (bit % 8);
             assert!(ArchiveRoot::decode(&changed).is_err(), "bit {bit}");
         }
-        let newer = bytes.escape_ascii().to_string().replacen("archive 1", "archive 7", 1);
+        let newer = bytes
+            .escape_ascii()
+            .to_string()
+            .replacen("archive 1", "archive 7", 1);
         assert_eq!(
             ArchiveRoot::decode(newer.replace("\\n", "\n").as_bytes()),
             Err(RootError::Version(7))

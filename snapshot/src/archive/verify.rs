@@ -1,0 +1,636 @@
+//! Verifying: whether every archive can be restored, and what of which cannot.
+//!
+//! The structure is verified by reading every tree, and looking up every chunk that one names. Deep, every byte of every pack is
+//! read: frames by their checksums, chunks by their identities. What is found damaged is then looked for in the trees, so that
+//! it is told which file of which archive it concerns. One damage does not end the search for others.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+
+use cairn_content::objects::ObjectError;
+use cairn_content::pack::{FrameReader, PackId};
+use cairn_content::pipeline::Run;
+use cairn_content::store::{ChunkReadError, pack_name};
+use cairn_types::{ChunkId, ErrorKind, InodeId, SnapshotId};
+use parking_lot::Mutex;
+
+use super::error::ArchiveError;
+use super::report::{Damage, Phase, Progress, Sizes, StoreSizes, Verified, VerifyOptions};
+use super::repository::{Nodes, Repository};
+use super::root::{ArchiveRoot, root_name};
+use super::tree::{Key, Part, Record, TreeReadError, leaves, read_leaf, records_of};
+
+/// Most packs that are read at once.
+const READERS: usize = 4;
+/// Most damaged chunks that are remembered: of further ones only the number is told.
+const DAMAGED_CHUNKS_MAX: usize = 1 << 20;
+/// Most files of one archive that are told as damaged.
+const FILES_TOLD_MAX: usize = 10_000;
+/// Deepest path that is put together.
+const DEPTH_MAX: usize = 4096;
+
+/// Where a damaged chunk is, and what is wrong with it.
+#[derive(Debug, Clone)]
+struct Wrong {
+    object: String,
+    offset: Option<u64>,
+    what: String,
+}
+
+/// Keeps several readers below a rate together.
+struct Throttle {
+    bytes_per_second: Option<u64>,
+    started: Instant,
+    read: Mutex<u64>,
+}
+
+impl Throttle {
+    /// Notes bytes that were read, and waits until they may have been.
+    fn pass(&self, bytes: u64, progress: &Progress) {
+        let read = {
+            let mut read = self.read.lock();
+            *read += bytes;
+            *read
+        };
+        let Some(rate) = self.bytes_per_second else { return };
+        let due = Duration::from_secs_f64(read as f64 / rate.max(1) as f64);
+        while !progress.is_cancelled() {
+            let left = due.saturating_sub(self.started.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::sleep(left.min(Duration::from_millis(100)));
+        }
+    }
+}
+
+fn story(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text
+}
+
+impl Repository {
+    /// Looks whether archives can be restored. Tells `found` every damage as soon as it is known what it concerns.
+    ///
+    /// # Errors
+    /// `Objects` if the store fails otherwise than by giving wrong bytes; `Store`, `NotFound` if an archive asked for is not there,
+    /// `Cancelled`, `Thread`.
+    pub fn verify(
+        &self,
+        options: &VerifyOptions,
+        progress: &Progress,
+        found: &mut dyn FnMut(Damage),
+    ) -> Result<Verified, ArchiveError> {
+        progress.enter(Phase::Preparing);
+        let refreshed = self.refresh(progress)?;
+        let (roots, failed) = self.roots()?;
+        let wanted: BTreeSet<SnapshotId> = options.archives.iter().copied().collect();
+        let asked = |snapshot: SnapshotId| wanted.is_empty() || wanted.contains(&snapshot);
+        for snapshot in &wanted {
+            let there = roots
+                .iter()
+                .any(|root| root.archive.description.snapshot == *snapshot);
+            if !there && !failed.iter().any(|(failed, _)| failed == snapshot) {
+                return Err(ArchiveError::NotFound {
+                    store: self.url(),
+                    reference: snapshot.to_string(),
+                });
+            }
+        }
+        let mut outcome = Verified::default();
+        let mut tell = |outcome: &mut Verified, damage: Damage| {
+            outcome.damages += 1;
+            found(damage);
+        };
+        for damage in &refreshed.damages {
+            let damage = Damage {
+                archive: None,
+                path: None,
+                range: None,
+                object: damage.name.to_string(),
+                offset: None,
+                what: story(&damage.cause),
+            };
+            tell(&mut outcome, damage);
+        }
+        for (snapshot, error) in failed.iter().filter(|(snapshot, _)| asked(*snapshot)) {
+            outcome.archives += 1;
+            let damage = Damage {
+                archive: Some(*snapshot),
+                path: None,
+                range: None,
+                object: root_name(*snapshot).map_err(ObjectError::from)?.to_string(),
+                offset: None,
+                what: error.to_string(),
+            };
+            tell(&mut outcome, damage);
+        }
+        let roots: Vec<ArchiveRoot> = roots
+            .into_iter()
+            .filter(|root| asked(root.archive.description.snapshot))
+            .collect();
+        let wrong = match options.deep {
+            true => self.read_packs(options, &roots, &wanted, progress, &mut outcome)?,
+            false => HashMap::new(),
+        };
+        progress.enter(Phase::Marking);
+        // Parts of trees and chunks that were found sound for one archive are not looked at again for the next.
+        let sound = self.store.mark();
+        for root in &roots {
+            outcome.archives += 1;
+            let before = outcome.damages;
+            self.verify_archive(root, &sound, &wrong, progress, &mut |damage| {
+                tell(&mut outcome, damage)
+            })?;
+            outcome.archives_sound += u64::from(outcome.damages == before);
+        }
+        let known = self.store.packs();
+        outcome.packs = outcome.packs.max(known.len() as u64);
+        Ok(outcome)
+    }
+
+    /// Reads packs, and returns what is wrong with which chunk.
+    fn read_packs(
+        &self,
+        options: &VerifyOptions,
+        roots: &[ArchiveRoot],
+        wanted: &BTreeSet<SnapshotId>,
+        progress: &Progress,
+        outcome: &mut Verified,
+    ) -> Result<HashMap<ChunkId, Wrong>, ArchiveError> {
+        let mut packs: Vec<PackId> = self.store.packs().iter().map(|pack| pack.id).collect();
+        if !wanted.is_empty() {
+            // Only those that these archives need.
+            let mark = self.store.mark();
+            for root in roots {
+                match self.mark_archive(&mark, root, progress) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == ErrorKind::Corrupt => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            let needed: Result<BTreeSet<PackId>, _> = mark
+                .packs()
+                .filter(|pack| pack.as_ref().map_or(true, |pack| pack.live_chunks > 0))
+                .map(|pack| pack.map(|pack| pack.pack))
+                .collect();
+            let needed = needed?;
+            packs.retain(|pack| needed.contains(pack));
+        }
+        progress.enter(Phase::Verifying);
+        let sizes: BTreeMap<PackId, u64> = self
+            .store
+            .packs()
+            .iter()
+            .map(|pack| (pack.id, pack.bytes))
+            .collect();
+        progress.expect(
+            packs.len() as u64,
+            packs.iter().filter_map(|pack| sizes.get(pack)).sum(),
+        );
+        let throttle = Throttle {
+            bytes_per_second: options.bytes_per_second_max,
+            started: Instant::now(),
+            read: Mutex::new(0),
+        };
+        let next = AtomicUsize::new(0);
+        let wrong = Mutex::new(HashMap::new());
+        let failure = Mutex::new(None);
+        std::thread::scope(|scope| {
+            let (done, ended) = sync_channel::<()>(READERS);
+            for number in 0..READERS.min(packs.len()) {
+                let (packs, next, throttle, wrong, failure, done) =
+                    (&packs, &next, &throttle, &wrong, &failure, done.clone());
+                let work = move || {
+                    let _done = done;
+                    let stop = |error: ArchiveError| {
+                        failure.lock().get_or_insert(error);
+                    };
+                    let mut reader = match FrameReader::new() {
+                        Ok(reader) => reader,
+                        Err(error) => return stop(ArchiveError::Thread(error)),
+                    };
+                    while let Some(pack) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if progress.is_cancelled() || failure.lock().is_some() {
+                            return;
+                        }
+                        if let Err(error) = self.read_pack(pack, &mut reader, throttle, wrong, progress) {
+                            return stop(error);
+                        }
+                    }
+                };
+                let spawned = std::thread::Builder::new()
+                    .name(format!("verify-{number}"))
+                    .spawn_scoped(scope, work);
+                if let Err(error) = spawned {
+                    failure.lock().get_or_insert(ArchiveError::Thread(error));
+                }
+            }
+            drop(done);
+            // Ends when the last of them has.
+            let _ = ended.recv();
+        });
+        if let Some(error) = failure.into_inner() {
+            return Err(error);
+        }
+        if progress.is_cancelled() {
+            return Err(ArchiveError::Cancelled);
+        }
+        outcome.packs = packs.len() as u64;
+        outcome.bytes_read = throttle.read.into_inner();
+        Ok(wrong.into_inner())
+    }
+
+    /// Reads one pack. Wrong bytes are noted; a store that fails is an error.
+    fn read_pack(
+        &self,
+        pack: &PackId,
+        reader: &mut FrameReader,
+        throttle: &Throttle,
+        wrong: &Mutex<HashMap<ChunkId, Wrong>>,
+        progress: &Progress,
+    ) -> Result<(), ArchiveError> {
+        let name = pack_name(pack).map_err(ObjectError::from)?;
+        let index = self.store.pack_index(pack)?;
+        let size = index
+            .frames()
+            .last()
+            .map_or(0, |frame| u64::from(frame.offset) + u64::from(frame.stored));
+        let note = |chunks: &[cairn_content::pack::ChunkEntry], offset: Option<u64>, what: &str| {
+            let mut wrong = wrong.lock();
+            for chunk in chunks {
+                if wrong.len() < DAMAGED_CHUNKS_MAX {
+                    let object = name.to_string();
+                    let what = what.to_owned();
+                    wrong.insert(chunk.id, Wrong { object, offset, what });
+                }
+            }
+        };
+        let bytes = match self.runtime.block_on(self.objects().get(&name)) {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_not_found() => {
+                note(index.chunks(), None, "the pack is not there");
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        throttle.pass(bytes.len() as u64, progress);
+        if *blake3::hash(&bytes).as_bytes() == pack.0 {
+            // The name covers every byte. What is left is what was wrong already when the pack was made.
+            progress.add(0, bytes.len() as u64 - size.min(bytes.len() as u64));
+        }
+        for frame in index.frames() {
+            let start = frame.offset as usize;
+            let stored = bytes.get(start..start.saturating_add(frame.stored as usize));
+            let offset = Some(u64::from(frame.offset));
+            let chunks = index.chunks_of(frame);
+            match stored.map(|stored| reader.open(frame, stored)) {
+                None => note(chunks, offset, "the pack is cut"),
+                Some(Err(error)) => note(chunks, offset, &story(&error)),
+                Some(Ok(decoded)) => {
+                    for chunk in chunks {
+                        if let Err(error) = decoded.chunk(chunk) {
+                            note(std::slice::from_ref(chunk), offset, &story(&error));
+                        }
+                    }
+                }
+            }
+            progress.add(0, u64::from(frame.stored));
+        }
+        progress.add(1, 0);
+        Ok(())
+    }
+
+    fn verify_archive(
+        &self,
+        root: &ArchiveRoot,
+        sound: &cairn_content::store::Mark,
+        wrong: &HashMap<ChunkId, Wrong>,
+        progress: &Progress,
+        tell: &mut dyn FnMut(Damage),
+    ) -> Result<(), ArchiveError> {
+        let snapshot = root.archive.description.snapshot;
+        let nodes = Nodes(&self.store);
+        let mut failed = None;
+        let enter = |node: &super::tree::NodeReference| match sound.is_marked(&node.chunk) {
+            Ok(known) => !known,
+            Err(error) => {
+                failed = Some(error);
+                true
+            }
+        };
+        let mut files: BTreeMap<InodeId, Vec<Damage>> = BTreeMap::new();
+        let mut told = 0;
+        for leaf in leaves(&nodes, &root.tree, Key::of(InodeId(0)), enter) {
+            if progress.is_cancelled() {
+                return Err(ArchiveError::Cancelled);
+            }
+            let (leaf, records) = match leaf.and_then(|leaf| Ok((leaf.clone(), read_leaf(&nodes, &leaf)?))) {
+                Ok(found) => found,
+                Err(error) => {
+                    tell(self.tree_damage(snapshot, error)?);
+                    continue;
+                }
+            };
+            let mut clean = true;
+            for (key, record) in records {
+                let (Part::Data(start), Record::Data(runs)) = (&key.part, record) else {
+                    continue;
+                };
+                let mut at = *start;
+                for run in runs {
+                    if let Run::Chunk(id, length) = run
+                        && let Some(damage) =
+                            self.chunk_damage(snapshot, (at, u64::from(length)), &id, length, wrong)?
+                    {
+                        clean = false;
+                        told += 1;
+                        if told <= FILES_TOLD_MAX {
+                            files.entry(key.inode).or_default().push(damage);
+                        }
+                    }
+                    at += u64::from(run.length());
+                }
+            }
+            if clean {
+                sound.insert(&leaf.chunk)?;
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        let inodes: Vec<InodeId> = files.keys().copied().collect();
+        let mut paths = self.paths(root, &inodes);
+        for (inode, damages) in files {
+            let path = paths.remove(&inode);
+            for damage in damages {
+                tell(Damage {
+                    path: path.clone(),
+                    ..damage
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// What is wrong with a chunk, if anything is.
+    fn chunk_damage(
+        &self,
+        snapshot: SnapshotId,
+        range: (u64, u64),
+        id: &ChunkId,
+        length: u32,
+        wrong: &HashMap<ChunkId, Wrong>,
+    ) -> Result<Option<Damage>, ArchiveError> {
+        let told = |object: String, offset, what| {
+            Some(Damage {
+                archive: Some(snapshot),
+                path: None,
+                range: Some(range),
+                object,
+                offset,
+                what,
+            })
+        };
+        if let Some(wrong) = wrong.get(id) {
+            // Another copy may be sound.
+            return Ok(match self.store.read(id, length) {
+                Ok(_) => None,
+                Err(_) => told(wrong.object.clone(), wrong.offset, wrong.what.clone()),
+            });
+        }
+        Ok(match self.store.locate(id)? {
+            None => told(String::new(), None, format!("no pack holds chunk {id}")),
+            Some(place) if place.chunk.length != length => {
+                let name = pack_name(&place.pack).map_err(ObjectError::from)?;
+                let what = format!("chunk {id} has {} bytes and not {length}", place.chunk.length);
+                told(name.to_string(), Some(u64::from(place.frame.offset)), what)
+            }
+            Some(_) => None,
+        })
+    }
+
+    fn tree_damage(
+        &self,
+        snapshot: SnapshotId,
+        error: TreeReadError<ChunkReadError>,
+    ) -> Result<Damage, ArchiveError> {
+        let (object, offset) = match &error {
+            TreeReadError::Fetch(ChunkReadError::Damaged { pack, offset, .. }) => {
+                let name = pack_name(pack).map_err(ObjectError::from)?;
+                (name.to_string(), Some(u64::from(*offset)))
+            }
+            TreeReadError::Fetch(ChunkReadError::Length { pack, .. }) => {
+                (pack_name(pack).map_err(ObjectError::from)?.to_string(), None)
+            }
+            TreeReadError::Fetch(ChunkReadError::Fetch {
+                pack, offset, source, ..
+            }) if source.is_not_found() => {
+                let name = pack_name(pack).map_err(ObjectError::from)?;
+                (name.to_string(), Some(u64::from(*offset)))
+            }
+            TreeReadError::Fetch(ChunkReadError::Missing { .. }) | TreeReadError::Damage { .. } => {
+                (String::new(), None)
+            }
+            TreeReadError::Fetch(_) => return Err(error.into()),
+        };
+        Ok(Damage {
+            archive: Some(snapshot),
+            path: None,
+            range: None,
+            object,
+            offset,
+            what: story(&error),
+        })
+    }
+
+    /// The paths of inodes, as far as the tree can be read; of several links the first.
+    fn paths(&self, root: &ArchiveRoot, inodes: &[InodeId]) -> BTreeMap<InodeId, Vec<u8>> {
+        let mut paths = BTreeMap::new();
+        if inodes.is_empty() {
+            return paths;
+        }
+        let nodes = Nodes(&self.store);
+        // First the directory and the name of each; then, for each directory, its own.
+        let wanted: BTreeSet<InodeId> = inodes.iter().copied().collect();
+        let mut links: BTreeMap<InodeId, (InodeId, Vec<u8>)> = BTreeMap::new();
+        for leaf in leaves(&nodes, &root.tree, Key::of(InodeId(0)), |_| true).flatten() {
+            for (key, record) in read_leaf(&nodes, &leaf).unwrap_or_default() {
+                if let (Part::Entry(name), Record::Entry(child, _)) = (key.part, record)
+                    && wanted.contains(&child)
+                {
+                    links.entry(child).or_insert((key.inode, name));
+                }
+            }
+        }
+        let mut directories: BTreeMap<InodeId, Option<(InodeId, Vec<u8>)>> = BTreeMap::new();
+        for inode in inodes {
+            let Some((mut directory, name)) = links.get(inode).cloned() else {
+                continue;
+            };
+            let mut names = vec![name];
+            let mut whole = false;
+            for _ in 0..DEPTH_MAX {
+                if directory == InodeId::ROOT {
+                    whole = true;
+                    break;
+                }
+                let found = directories
+                    .entry(directory)
+                    .or_insert_with(|| self.name_of(root, directory));
+                let Some((parent, name)) = found else { break };
+                names.push(name.clone());
+                directory = *parent;
+            }
+            if whole {
+                names.reverse();
+                paths.insert(*inode, names.join(&b'/'));
+            }
+        }
+        paths
+    }
+
+    /// The parent of a directory, and its name there.
+    fn name_of(&self, root: &ArchiveRoot, directory: InodeId) -> Option<(InodeId, Vec<u8>)> {
+        let nodes = Nodes(&self.store);
+        let parent = records_of(&nodes, &root.tree, directory)
+            .ok()?
+            .into_iter()
+            .find_map(|(_, record)| match record {
+                Record::Node(node) => Some(node.parent),
+                _ => None,
+            })?;
+        let entries = records_of(&nodes, &root.tree, parent).ok()?;
+        let name = entries
+            .into_iter()
+            .find_map(|(key, record)| match (key.part, record) {
+                (Part::Entry(name), Record::Entry(child, _)) if child == directory => Some(name),
+                _ => None,
+            })?;
+        Some((parent, name))
+    }
+
+    /// The files of an archive that cannot be read, by reading every byte that it needs: what a pull has to leave out.
+    ///
+    /// # Errors
+    /// As [`Repository::verify`]; `Tree` if the tree itself is damaged, so that it cannot be told.
+    pub fn unreadable_files(
+        &self,
+        snapshot: SnapshotId,
+        progress: &Progress,
+    ) -> Result<BTreeMap<InodeId, String>, ArchiveError> {
+        self.refresh(progress)?;
+        let root = self.root(snapshot)?.ok_or_else(|| ArchiveError::NotFound {
+            store: self.url(),
+            reference: snapshot.to_string(),
+        })?;
+        let options = VerifyOptions {
+            archives: vec![snapshot],
+            deep: true,
+            bytes_per_second_max: None,
+        };
+        let wanted = BTreeSet::from([snapshot]);
+        let roots = std::slice::from_ref(&root);
+        let wrong = self.read_packs(&options, roots, &wanted, progress, &mut Verified::default())?;
+        let nodes = Nodes(&self.store);
+        let mut files = BTreeMap::new();
+        for leaf in leaves(&nodes, &root.tree, Key::of(InodeId(0)), |_| true) {
+            for (key, record) in read_leaf(&nodes, &leaf?)? {
+                let (Part::Data(start), Record::Data(runs)) = (&key.part, record) else {
+                    continue;
+                };
+                let mut at = *start;
+                for run in runs {
+                    if let Run::Chunk(id, length) = run
+                        && let Some(damage) =
+                            self.chunk_damage(snapshot, (at, u64::from(length)), &id, length, &wrong)?
+                    {
+                        files.entry(key.inode).or_insert(damage.what);
+                    }
+                    at += u64::from(run.length());
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    /// What one archive takes up. Errors: `NotFound`, `Objects`, `Store`, `Tree`, `Cancelled`.
+    pub fn sizes(&self, snapshot: SnapshotId, progress: &Progress) -> Result<Sizes, ArchiveError> {
+        progress.enter(Phase::Preparing);
+        self.refresh(progress)?;
+        let (roots, _) = self.roots()?;
+        let of = |root: &&ArchiveRoot| root.archive.description.snapshot == snapshot;
+        let root = roots.iter().find(of).ok_or_else(|| ArchiveError::NotFound {
+            store: self.url(),
+            reference: snapshot.to_string(),
+        })?;
+        progress.enter(Phase::Marking);
+        let (alone, others) = (self.store.mark(), self.store.mark());
+        self.mark_archive(&alone, root, progress)?;
+        for other in roots.iter().filter(|root| !of(root)) {
+            self.mark_archive(&others, other, progress)?;
+        }
+        let mut sizes = Sizes {
+            logical_bytes: root.archive.counts.bytes,
+            ..Sizes::default()
+        };
+        for (of_others, found) in others.packs().zip(alone.packs()) {
+            let (of_others, found) = (of_others?, found?);
+            sizes.referred_bytes += found.live_bytes;
+            if found.live_chunks == 0 {
+                continue;
+            }
+            if of_others.live_chunks == 0 {
+                sizes.unique_bytes += found.live_bytes;
+                sizes.reclaimable_stored_bytes += found.live_stored;
+                continue;
+            }
+            let index = self.store.pack_index(&found.pack)?;
+            for frame in index.frames() {
+                let (mut unique, mut all) = (0u64, 0u64);
+                for chunk in index.chunks_of(frame) {
+                    let length = u64::from(chunk.length);
+                    all += length;
+                    if alone.is_marked(&chunk.id)? && !others.is_marked(&chunk.id)? {
+                        unique += length;
+                    }
+                }
+                sizes.unique_bytes += unique;
+                sizes.reclaimable_stored_bytes += u64::from(frame.stored) * unique / all.max(1);
+            }
+        }
+        sizes.shared_bytes = sizes.referred_bytes.saturating_sub(sizes.unique_bytes);
+        Ok(sizes)
+    }
+
+    /// What the whole store takes up. Errors: `Objects`, `Store`, `Tree`, `Cancelled`.
+    pub fn store_sizes(&self, progress: &Progress) -> Result<StoreSizes, ArchiveError> {
+        progress.enter(Phase::Preparing);
+        self.refresh(progress)?;
+        let (roots, failed) = self.roots()?;
+        progress.enter(Phase::Marking);
+        let mark = self.store.mark();
+        for root in &roots {
+            self.mark_archive(&mark, root, progress)?;
+        }
+        let mut sizes = StoreSizes {
+            archives: (roots.len() + failed.len()) as u64,
+            ..StoreSizes::default()
+        };
+        for found in mark.packs() {
+            let found = found?;
+            sizes.packs += 1;
+            sizes.stored_bytes += found.bytes;
+            sizes.live_bytes += found.live_bytes;
+            sizes.reclaimable_stored_bytes += found.dead_stored;
+        }
+        Ok(sizes)
+    }
+}
