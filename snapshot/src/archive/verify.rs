@@ -4,6 +4,7 @@
 //! read: frames by their checksums, chunks by their identities. What is found damaged is then looked for in the trees, so that
 //! it is told which file of which archive it concerns. One damage does not end the search for others.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -37,6 +38,14 @@ struct Wrong {
     object: String,
     offset: Option<u64>,
     what: String,
+}
+
+/// What was found wrong in packs.
+#[derive(Default)]
+struct Found {
+    chunks: HashMap<ChunkId, Wrong>,
+    /// What concerns no chunk.
+    elsewhere: Vec<Wrong>,
 }
 
 /// Keeps several readers below a rate together.
@@ -138,8 +147,20 @@ impl Repository {
             .collect();
         let wrong = match options.deep {
             true => self.read_packs(options, &roots, &wanted, progress, &mut outcome)?,
-            false => HashMap::new(),
+            false => Found::default(),
         };
+        for Wrong { object, offset, what } in wrong.elsewhere {
+            let damage = Damage {
+                archive: None,
+                path: None,
+                range: None,
+                object,
+                offset,
+                what,
+            };
+            tell(&mut outcome, damage);
+        }
+        let wrong = wrong.chunks;
         progress.enter(Phase::Marking);
         // Parts of trees and chunks that were found sound for one archive are not looked at again for the next.
         let sound = self.store.mark();
@@ -164,7 +185,7 @@ impl Repository {
         wanted: &BTreeSet<SnapshotId>,
         progress: &Progress,
         outcome: &mut Verified,
-    ) -> Result<HashMap<ChunkId, Wrong>, ArchiveError> {
+    ) -> Result<Found, ArchiveError> {
         let mut packs: Vec<PackId> = self.store.packs().iter().map(|pack| pack.id).collect();
         if !wanted.is_empty() {
             // Only those that these archives need.
@@ -201,7 +222,7 @@ impl Repository {
             read: Mutex::new(0),
         };
         let next = AtomicUsize::new(0);
-        let wrong = Mutex::new(HashMap::new());
+        let wrong = Mutex::new(Found::default());
         let failure = Mutex::new(None);
         std::thread::scope(|scope| {
             let (done, ended) = sync_channel::<()>(READERS);
@@ -254,22 +275,20 @@ impl Repository {
         pack: &PackId,
         reader: &mut FrameReader,
         throttle: &Throttle,
-        wrong: &Mutex<HashMap<ChunkId, Wrong>>,
+        wrong: &Mutex<Found>,
         progress: &Progress,
     ) -> Result<(), ArchiveError> {
         let name = pack_name(pack).map_err(ObjectError::from)?;
         let index = self.store.pack_index(pack)?;
-        let size = index
-            .frames()
-            .last()
-            .map_or(0, |frame| u64::from(frame.offset) + u64::from(frame.stored));
+        let explained = Cell::new(false);
         let note = |chunks: &[cairn_content::pack::ChunkEntry], offset: Option<u64>, what: &str| {
+            explained.set(true);
             let mut wrong = wrong.lock();
             for chunk in chunks {
-                if wrong.len() < DAMAGED_CHUNKS_MAX {
+                if wrong.chunks.len() < DAMAGED_CHUNKS_MAX {
                     let object = name.to_string();
                     let what = what.to_owned();
-                    wrong.insert(chunk.id, Wrong { object, offset, what });
+                    wrong.chunks.insert(chunk.id, Wrong { object, offset, what });
                 }
             }
         };
@@ -282,10 +301,6 @@ impl Repository {
             Err(error) => return Err(error.into()),
         };
         throttle.pass(bytes.len() as u64, progress);
-        if *blake3::hash(&bytes).as_bytes() == pack.0 {
-            // The name covers every byte. What is left is what was wrong already when the pack was made.
-            progress.add(0, bytes.len() as u64 - size.min(bytes.len() as u64));
-        }
         for frame in index.frames() {
             let start = frame.offset as usize;
             let stored = bytes.get(start..start.saturating_add(frame.stored as usize));
@@ -303,6 +318,15 @@ impl Repository {
                 }
             }
             progress.add(0, u64::from(frame.stored));
+        }
+        // The name covers every byte, also those that no frame has.
+        if !explained.get() && *blake3::hash(&bytes).as_bytes() != pack.0 {
+            wrong.lock().elsewhere.push(Wrong {
+                object: name.to_string(),
+                offset: None,
+                what: "the header, the index or the trailer of the pack is damaged; its chunks are sound"
+                    .to_owned(),
+            });
         }
         progress.add(1, 0);
         Ok(())
@@ -538,7 +562,9 @@ impl Repository {
         };
         let wanted = BTreeSet::from([snapshot]);
         let roots = std::slice::from_ref(&root);
-        let wrong = self.read_packs(&options, roots, &wanted, progress, &mut Verified::default())?;
+        let wrong = self
+            .read_packs(&options, roots, &wanted, progress, &mut Verified::default())?
+            .chunks;
         let nodes = Nodes(&self.store);
         let mut files = BTreeMap::new();
         for leaf in leaves(&nodes, &root.tree, Key::of(InodeId(0)), |_| true) {
