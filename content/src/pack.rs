@@ -106,5 +106,13 @@ pub struct SealedPack {
     pub index: PackIndex,
 }
 
+impl SealedPack {
+    /// Whether it is encrypted. Who stores packs refuses those that do not suit the store: what is stored plainly in an encrypted
+    /// store cannot be made unread.
+    pub fn is_encrypted(&self) -> bool {
+        self.bytes.starts_with(&format::header(PACK_VERSION_ENCRYPTED))
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -91,6 +91,7 @@ fn every_flipped_bit_and_every_cut_is_found_with_and_without_the_key() {
         Err(PackError::Name)
     ));
     let plain = sample(&Sealing::plain());
+    assert!(found.is_encrypted() && !plain.is_encrypted());
     assert!(!verify_stored(plain.id, &plain.bytes).unwrap().is_encrypted());
 }
 
