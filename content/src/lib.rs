@@ -6,6 +6,7 @@
 //! - [`codec`]: how the pieces are compressed.
 //! - [`pack`]: the objects that hold the pieces.
 //! - [`pipeline`]: all of that, from files to stored packs, on all cores.
+//! - [`sealing`]: whether all that is encrypted, and with which keys.
 //! - [`store`]: the packs of an object store, what they hold, and reading it.
 //! - [`checksum`]: CRC-32C, per block and streaming.
 //! - [`objects`]: object stores, where packs lie: a directory, S3, Google Cloud Storage, Azure, memory.
@@ -17,6 +18,7 @@ pub mod log;
 pub mod objects;
 pub mod pack;
 pub mod pipeline;
+pub mod sealing;
 pub mod store;
 pub mod testing;
 

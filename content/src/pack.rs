@@ -8,12 +8,17 @@
 //! Three things are verified before a byte is returned: the index by its checksum, the stored frame by its checksum, and the
 //! chunk by its identity, the BLAKE3 hash of its bytes. The pack itself is named by the BLAKE3 hash of all of it.
 //!
+//! In an encrypted store ([`crate::sealing`]) frames and index are encrypted, each as one envelope, and chunks are named by a keyed
+//! hash. Such packs are version 2. A frame is opened with its entry and the key alone, and the index with the pack's end alone, so
+//! that whoever keeps an index of packs keeps the same for both kinds. What is not given a [`crate::sealing::Sealing`] is plain.
+//!
 //! This module turns bytes into bytes: it knows neither where packs are kept nor which chunks are known already. The format is
 //! drawn in `docs/formats/pack.md`.
 
 use bytes::Bytes;
 use cairn_types::ChunkId;
 
+mod cipher;
 mod error;
 mod format;
 mod read;
@@ -21,9 +26,10 @@ mod write;
 
 pub use error::PackError;
 pub use format::{
-    FRAME_BYTES_MAX, FRAMES_MAX, PACK_BYTES_MAX, PACK_CHUNKS_MAX, PACK_VERSION, TRAILER_BYTES, Trailer,
+    FRAME_BYTES_MAX, FRAMES_MAX, PACK_BYTES_MAX, PACK_CHUNKS_MAX, PACK_VERSION, PACK_VERSION_ENCRYPTED,
+    TRAILER_BYTES, Trailer,
 };
-pub use read::FrameReader;
+pub use read::{DecodedFrame, FrameReader, verify_stored};
 pub use write::{OpenFrame, PackWriter, SealedFrame};
 
 use crate::codec::Encoding;
@@ -43,7 +49,7 @@ impl std::fmt::Display for PackId {
 pub struct FrameEntry {
     /// Where it is stored, in bytes from the beginning of the pack.
     pub offset: u32,
-    /// Bytes that it takes there.
+    /// Bytes that it takes there, those of its envelope included.
     pub stored: u32,
     /// Bytes that it decodes to.
     pub length: u32,
@@ -98,6 +104,14 @@ pub struct SealedPack {
     pub bytes: Bytes,
     /// What it holds.
     pub index: PackIndex,
+}
+
+impl SealedPack {
+    /// Whether it is encrypted. Who stores packs refuses those that do not suit the store: what is stored plainly in an encrypted
+    /// store cannot be made unread.
+    pub fn is_encrypted(&self) -> bool {
+        self.bytes.starts_with(&format::header(PACK_VERSION_ENCRYPTED))
+    }
 }
 
 #[cfg(test)]

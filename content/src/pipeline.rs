@@ -3,8 +3,8 @@
 //!
 //! A [`Feeder`] belongs to one thread that reads. It cuts what it is given into chunks and hands them on in batches of about
 //! [`PipelineSettings::frame_bytes`]. Workers identify the chunks of a batch, drop those that are known, and compress the rest
-//! in frames. Full packs go to threads that store them. The feeder hears, in the order in which it was fed, what became of
-//! each byte.
+//! in frames. Who makes a pack full completes it (and, in an encrypted store, encrypts it), and hands it to threads that store it.
+//! The feeder hears, in the order in which it was fed, what became of each byte.
 //!
 //! **What is known.** A chunk is stored once, also when it comes twice before its pack is stored: the first who meets it
 //! claims it. A claim ends when its pack is stored and [`PackStore::contains`] says so, so that claims take memory for what
@@ -14,7 +14,7 @@
 //! **Memory**, whatever the input: queued batches (two per worker), one batch and one frame per worker, one open pack, and
 //! [`PipelineSettings::stores_max`] packs being stored, plus as many waiting for that.
 //!
-//! No thread holds two of the locks at once, and none while it compresses a frame or stores a pack.
+//! No thread holds two of the locks at once, and none while it compresses a frame, or encrypts or stores a pack.
 
 use std::io;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ use cairn_types::ChunkId;
 use crate::chunking::ChunkSizes;
 use crate::codec::{Compression, LevelError};
 use crate::pack::{PACK_BYTES_MAX, PackError, SealedPack};
+use crate::sealing::Sealing;
 
 mod feeder;
 mod workers;
@@ -49,6 +50,8 @@ pub struct PipelineSettings {
     pub chunk_sizes: ChunkSizes,
     /// How frames are compressed.
     pub compression: Compression,
+    /// Whether packs are encrypted, and chunks named with a key. Must be that of the store. Default: plain.
+    pub sealing: Sealing,
     /// Bytes of a frame before compression, about, in [`FRAME_BYTES`]. Default 1 MiB.
     pub frame_bytes: usize,
     /// Bytes of frames from which on a pack is complete, in [`PACK_BYTES`]. Default 32 MiB.
@@ -63,6 +66,7 @@ impl Default for PipelineSettings {
             stores_max: 4,
             chunk_sizes: ChunkSizes::default(),
             compression: Compression::default(),
+            sealing: Sealing::plain(),
             frame_bytes: 1 << 20,
             pack_bytes: 32 << 20,
         }

@@ -4,7 +4,7 @@ use std::io;
 
 use cairn_types::{ChunkId, ErrorKind};
 
-use super::PACK_VERSION;
+use super::PACK_VERSION_ENCRYPTED;
 use crate::codec::DecodeError;
 
 /// Why a pack cannot be written or read. Places are offsets in bytes from the beginning of the pack.
@@ -18,12 +18,33 @@ pub enum PackError {
     },
     /// A later Cairn wrote it.
     #[error(
-        "the pack has version {found} and this Cairn knows versions to {PACK_VERSION}: use the Cairn that wrote it, or a later one"
+        "the pack has version {found} and this Cairn knows versions to {PACK_VERSION_ENCRYPTED}: use the Cairn that wrote it, or a later one"
     )]
     Version {
         /// The pack's version.
         found: u32,
     },
+    /// The pack is encrypted, and there is no key.
+    #[error("the pack is encrypted and there is no key: give the key file of the store")]
+    Encrypted,
+    /// There is a key, and the pack is not encrypted.
+    #[error("the pack is not encrypted, as everything in its store is: somebody else put it there")]
+    NotEncrypted,
+    /// The index, or a frame, is what was written, but not with this key for this place.
+    #[error(
+        "the {what} at {offset} was encrypted with another key, for another place, or by somebody without a key"
+    )]
+    Key {
+        /// Index or frame.
+        what: &'static str,
+        /// Where it begins.
+        offset: u64,
+    },
+    /// The whole pack is not the one that its name says.
+    #[error(
+        "the pack is not the one that its name says: its bytes were changed, or another pack is in its place"
+    )]
+    Name,
     /// The index is not what was written.
     #[error("the pack's index at {offset} is damaged: {what}")]
     Index {
@@ -81,6 +102,9 @@ pub enum PackError {
         /// The most.
         maximum: u64,
     },
+    /// The cipher failed.
+    #[error("a pack cannot be encrypted: this is a fault of Cairn, please report it")]
+    Cipher,
     /// The compressor failed.
     #[error("compressing a frame failed")]
     Compress(#[source] io::Error),
@@ -91,13 +115,17 @@ impl PackError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             PackError::NotAPack { .. }
+            | PackError::NotEncrypted
+            | PackError::Key { .. }
+            | PackError::Name
             | PackError::Index { .. }
             | PackError::Checksum { .. }
             | PackError::Short { .. }
             | PackError::Decode { .. }
             | PackError::Chunk { .. } => ErrorKind::Corrupt,
             PackError::Version { .. } | PackError::Limit { .. } => ErrorKind::Invalid,
-            PackError::Compress(_) => ErrorKind::Internal,
+            PackError::Encrypted => ErrorKind::Denied,
+            PackError::Cipher | PackError::Compress(_) => ErrorKind::Internal,
         }
     }
 }

@@ -1,26 +1,22 @@
 //! Reading: a stored frame into chunks, everything verified.
 
 use super::format::header;
-use super::{ChunkEntry, FrameEntry, PackError, PackIndex, Trailer};
+use super::{ChunkEntry, FrameEntry, PackError, PackId, PackIndex, TRAILER_BYTES, Trailer, cipher};
 use crate::checksum::crc32c;
-use crate::chunking::chunk_id;
 use crate::codec::Decoder;
-use crate::pack::TRAILER_BYTES;
+use crate::sealing::Sealing;
 
 impl PackIndex {
-    /// The index of a pack that is in memory as a whole. Errors: `NotAPack`, `Version`, `Index`.
+    /// The index of a plain pack that is in memory as a whole. Errors: as [`PackIndex::of_with`].
     pub fn of(pack: &[u8]) -> Result<Self, PackError> {
-        let trailer = pack.last_chunk::<TRAILER_BYTES>().ok_or(PackError::NotAPack {
-            what: "there are fewer bytes than any pack has",
-        })?;
-        let trailer = Trailer::decode(trailer, pack.len() as u64)?;
-        if !pack.starts_with(&header()) {
-            return Err(PackError::NotAPack {
-                what: "its beginning is damaged",
-            });
-        }
-        let at = trailer.index();
-        PackIndex::decode(&trailer, &pack[at.start as usize..at.end as usize])
+        PackIndex::of_with(pack, &Sealing::plain())
+    }
+
+    /// The index of a pack that is in memory as a whole. Errors: `NotAPack`, `Version`, `Index`; `Encrypted` if `sealing` is plain
+    /// and the pack is not; `NotEncrypted` the other way round; `Key`.
+    pub fn of_with(pack: &[u8], sealing: &Sealing) -> Result<Self, PackError> {
+        let (trailer, index) = ends(pack)?;
+        PackIndex::decode_with(&trailer, index, sealing)
     }
 
     /// The chunks of a frame of this index.
@@ -30,22 +26,60 @@ impl PackIndex {
     }
 }
 
+/// The trailer and the stored index of a pack that is in memory as a whole; its beginning is checked.
+fn ends(pack: &[u8]) -> Result<(Trailer, &[u8]), PackError> {
+    let trailer = pack.last_chunk::<TRAILER_BYTES>().ok_or(PackError::NotAPack {
+        what: "there are fewer bytes than any pack has",
+    })?;
+    let trailer = Trailer::decode(trailer, pack.len() as u64)?;
+    if !pack.starts_with(&header(trailer.version())) {
+        return Err(PackError::NotAPack {
+            what: "its beginning is damaged",
+        });
+    }
+    let at = trailer.index();
+    Ok((trailer, &pack[at.start as usize..at.end as usize]))
+}
+
+/// Verifies without any key that a pack is exactly what was stored under `name`: its ends, the checksum over them, and the hash of
+/// all its bytes. What is in it is not looked at. Errors: `NotAPack`, `Version`, `Index`; `Name`.
+pub fn verify_stored(name: PackId, pack: &[u8]) -> Result<Trailer, PackError> {
+    let (trailer, index) = ends(pack)?;
+    trailer.verify(index)?;
+    if *blake3::hash(pack).as_bytes() == name.0 {
+        Ok(trailer)
+    } else {
+        Err(PackError::Name)
+    }
+}
+
 /// Decodes frames. Keeps the memory that it works in: one per thread.
 pub struct FrameReader {
     decoder: Decoder,
+    sealing: Sealing,
+    /// A frame as the decoder takes it, if it is stored encrypted.
+    opened: Vec<u8>,
     bytes: Vec<u8>,
 }
 
 impl FrameReader {
-    /// A reader. Errors: no memory.
+    /// A reader for plain packs. Errors: no memory.
     pub fn new() -> std::io::Result<Self> {
+        FrameReader::with(Sealing::plain())
+    }
+
+    /// A reader for the packs of a store. Errors: no memory.
+    pub fn with(sealing: Sealing) -> std::io::Result<Self> {
         Ok(FrameReader {
             decoder: Decoder::new()?,
+            sealing,
+            opened: Vec::new(),
             bytes: Vec::new(),
         })
     }
 
-    /// Decodes a frame from the bytes that are stored of it, and verifies those. Errors: `Short`, `Checksum`, `Decode`.
+    /// Decodes a frame from the bytes that are stored of it, and verifies those. Errors: `Short`, `Checksum`, `Key`,
+    /// `Decode`.
     pub fn open(&mut self, frame: &FrameEntry, stored: &[u8]) -> Result<DecodedFrame<'_>, PackError> {
         let offset = frame.offset;
         if stored.len() != frame.stored as usize {
@@ -63,12 +97,20 @@ impl FrameReader {
                 found,
             });
         }
+        let encoded = match self.sealing.keys() {
+            None => stored,
+            Some(keys) => {
+                cipher::open_frame(keys, frame, stored, &mut self.opened)?;
+                &self.opened[..]
+            }
+        };
         self.decoder
-            .decode(frame.encoding, stored, frame.length as usize, &mut self.bytes)
+            .decode(frame.encoding, encoded, frame.length as usize, &mut self.bytes)
             .map_err(|cause| PackError::Decode { offset, cause })?;
         Ok(DecodedFrame {
             offset,
             bytes: &self.bytes,
+            sealing: &self.sealing,
         })
     }
 
@@ -84,6 +126,7 @@ impl FrameReader {
 pub struct DecodedFrame<'a> {
     offset: u32,
     bytes: &'a [u8],
+    sealing: &'a Sealing,
 }
 
 impl<'a> DecodedFrame<'a> {
@@ -96,7 +139,7 @@ impl<'a> DecodedFrame<'a> {
         let start = chunk.offset as usize;
         let end = start.saturating_add(chunk.length as usize);
         let data = self.bytes.get(start..end).ok_or_else(damaged)?;
-        if chunk_id(data) == chunk.id {
+        if self.sealing.chunk_id(data) == chunk.id {
             Ok(data)
         } else {
             Err(damaged())

@@ -9,26 +9,43 @@ use super::{
 };
 use crate::chunking::chunk_id;
 use crate::codec::{Compression, Encoder, Encoding};
+use crate::sealing::Sealing;
 use crate::testing::{random, text, weights};
 
-/// A pack whose frames hold these chunks.
+mod encrypted;
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A plain pack whose frames hold these chunks.
 fn pack(compression: Compression, frames: &[&[&[u8]]]) -> SealedPack {
+    pack_with(&Sealing::plain(), compression, frames)
+}
+
+/// A pack whose frames hold these chunks.
+fn pack_with(sealing: &Sealing, compression: Compression, frames: &[&[&[u8]]]) -> SealedPack {
     let mut encoder = Encoder::new(compression).unwrap();
-    let mut writer = PackWriter::new();
+    let mut writer = PackWriter::with(sealing.clone());
     for chunks in frames {
         let mut frame = OpenFrame::new();
         for chunk in *chunks {
-            frame.push(chunk_id(chunk), chunk).unwrap();
+            frame.push(sealing.chunk_id(chunk), chunk).unwrap();
         }
         writer.push(frame.seal(&mut encoder).unwrap()).unwrap();
     }
     writer.finish().unwrap()
 }
 
-/// All chunks of a pack, verified.
+/// All chunks of a plain pack, verified.
 fn unpack(bytes: &[u8]) -> Result<Vec<(ChunkId, Vec<u8>)>, PackError> {
-    let index = PackIndex::of(bytes)?;
-    let mut reader = FrameReader::new().unwrap();
+    unpack_with(bytes, &Sealing::plain())
+}
+
+/// All chunks of a pack, verified.
+fn unpack_with(bytes: &[u8], sealing: &Sealing) -> Result<Vec<(ChunkId, Vec<u8>)>, PackError> {
+    let index = PackIndex::of_with(bytes, sealing)?;
+    let mut reader = FrameReader::with(sealing.clone()).unwrap();
     let mut found = Vec::new();
     for frame in index.frames() {
         let start = frame.offset as usize;
@@ -43,7 +60,7 @@ fn unpack(bytes: &[u8]) -> Result<Vec<(ChunkId, Vec<u8>)>, PackError> {
 #[test]
 fn the_bytes_are_pinned() {
     let found = pack(Compression::None, &[&[b"one", b"two!"], &[b"three"]]);
-    let hex: String = found.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex(&found.bytes);
     let chunk = |data: &[u8]| chunk_id(data).to_string();
     let crc = |data: &[u8]| -> String {
         let sum = crate::checksum::crc32c(data).to_le_bytes();
@@ -142,9 +159,9 @@ fn damage_is_told_with_its_place() {
     assert!(matches!(told, PackError::Checksum { offset: 39, .. }), "{told}");
     let mut newer = found.bytes.to_vec();
     let version = newer.len() - 12;
-    newer[version] = 2;
+    newer[version] = 3;
     let told = unpack(&newer).unwrap_err().to_string();
-    assert!(told.contains("version 2") && told.contains("later one"), "{told}");
+    assert!(told.contains("version 3") && told.contains("later one"), "{told}");
     // A frame whose bytes are as stored, but whose chunk was never what its name says.
     let mut frame = OpenFrame::new();
     frame.push(ChunkId([7; 32]), b"anything").unwrap();
@@ -191,7 +208,7 @@ proptest! {
         if spliced && bytes.len() > 8 {
             bytes[..8].copy_from_slice(&[1, 0, 0, 0, 1, 0, 0, 0]);
         }
-        let pack = super::format::sealed(&bytes, 100);
+        let pack = super::format::sealed(&bytes, 100, &Sealing::plain());
         let trailer = pack.last_chunk::<TRAILER_BYTES>().unwrap();
         let trailer = Trailer::decode(trailer, pack.len() as u64).unwrap();
         if let Ok(index) = PackIndex::decode(&trailer, &bytes) {

@@ -4,10 +4,13 @@
 use bytes::Bytes;
 use cairn_types::ChunkId;
 
-use super::format::{FRAME_BYTES_MAX, FRAMES_MAX, HEADER_BYTES, PACK_BYTES_MAX, PACK_CHUNKS_MAX, header};
-use super::{ChunkEntry, FrameEntry, PackError, PackId, PackIndex, SealedPack};
+use super::format::{
+    FRAME_BYTES_MAX, FRAMES_MAX, HEADER_BYTES, PACK_BYTES_MAX, PACK_CHUNKS_MAX, header, version,
+};
+use super::{ChunkEntry, FrameEntry, PackError, PackId, PackIndex, SealedPack, cipher};
 use crate::checksum::crc32c;
 use crate::codec::{Encoder, Encoding};
+use crate::sealing::{SALT_BYTES, Sealing, TAG_BYTES};
 
 /// Chunks that will be compressed together.
 #[derive(Debug, Default)]
@@ -54,7 +57,7 @@ impl OpenFrame {
             && self.chunks.len() < PACK_CHUNKS_MAX
     }
 
-    /// Adds a chunk. `id` must be [`crate::chunking::chunk_id`] of the data; readers check it. Errors: `Limit` for a chunk of
+    /// Adds a chunk. `id` must be [`Sealing::chunk_id`] of the data (if plain: [`crate::chunking::chunk_id`]); readers check it. Errors: `Limit` for a chunk of
     /// no bytes, or one that does not fit; the frame is as before then.
     pub fn push(&mut self, id: ChunkId, data: &[u8]) -> Result<(), PackError> {
         if !self.fits(data.len()) {
@@ -99,6 +102,7 @@ impl OpenFrame {
 pub struct PackWriter {
     bytes: Vec<u8>,
     index: PackIndex,
+    sealing: Sealing,
 }
 
 impl Default for PackWriter {
@@ -108,14 +112,21 @@ impl Default for PackWriter {
 }
 
 impl PackWriter {
-    /// A pack without frames.
+    /// A plain pack without frames. In a store that may be encrypted, use [`PackWriter::with`].
     pub fn new() -> Self {
+        PackWriter::with(Sealing::plain())
+    }
+
+    /// A pack without frames, which will be encrypted if `sealing` is not plain. The identities of its chunks must come from the
+    /// same `sealing`.
+    pub fn with(sealing: Sealing) -> Self {
         PackWriter {
-            bytes: header().to_vec(),
+            bytes: header(version(&sealing)).to_vec(),
             index: PackIndex {
                 frames: Vec::new(),
                 chunks: Vec::new(),
             },
+            sealing,
         }
     }
 
@@ -148,7 +159,14 @@ impl PackWriter {
             self.index.frames.len() + 1,
             self.index.chunks.len() + frame.chunks.len(),
         );
-        let bytes = (self.bytes.len() + frame.stored.len()) as u64 + self.index.end_bytes(frame.chunks.len());
+        let (salt, tag) = match self.sealing.is_plain() {
+            true => (0, 0),
+            false => (SALT_BYTES, TAG_BYTES),
+        };
+        let stored = salt + frame.stored.len() + tag;
+        // The index has an envelope of its own.
+        let bytes =
+            (self.bytes.len() + stored + salt + tag) as u64 + self.index.end_bytes(frame.chunks.len());
         let exceeded = limit("pack in frames", frames as u64, FRAMES_MAX as u64)
             .or_else(|| limit("pack in chunks", chunks as u64, PACK_CHUNKS_MAX as u64))
             .or_else(|| limit("pack in bytes", bytes, PACK_BYTES_MAX));
@@ -157,7 +175,7 @@ impl PackWriter {
         }
         self.index.frames.push(FrameEntry {
             offset: self.bytes.len() as u32,
-            stored: frame.stored.len() as u32,
+            stored: stored as u32,
             length: frame.length,
             checksum: frame.checksum,
             encoding: frame.encoding,
@@ -174,11 +192,14 @@ impl PackWriter {
             });
             offset += length;
         }
+        // An envelope is filled when the pack is finished, which no other thread waits for.
+        self.bytes.resize(self.bytes.len() + salt, 0);
         self.bytes.extend_from_slice(&frame.stored);
+        self.bytes.resize(self.bytes.len() + tag, 0);
         Ok(())
     }
 
-    /// The complete pack. Errors: `Limit` if nothing is in it.
+    /// The complete pack, encrypted if it has to be. Errors: `Limit` if nothing is in it, `Cipher`.
     pub fn finish(mut self) -> Result<SealedPack, PackError> {
         if self.is_empty() {
             return Err(PackError::Limit {
@@ -188,7 +209,10 @@ impl PackWriter {
                 maximum: FRAMES_MAX as u64,
             });
         }
-        let end = self.index.encode(self.bytes.len() as u64);
+        if let Some(keys) = self.sealing.keys() {
+            cipher::seal_frames(keys, &mut self.bytes, &mut self.index)?;
+        }
+        let end = self.index.encode(self.bytes.len() as u64, &self.sealing)?;
         self.bytes.extend_from_slice(&end);
         Ok(SealedPack {
             id: PackId(*blake3::hash(&self.bytes).as_bytes()),

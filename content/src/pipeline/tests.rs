@@ -1,6 +1,6 @@
 //! What is fed comes back from the packs; what is known is not stored again; a failure stops everything and is told.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,7 +10,9 @@ use parking_lot::Mutex;
 use super::{PackStore, Pipeline, PipelineError, PipelineSettings, Run, RunSink, StoreError};
 use crate::chunking::ChunkSizes;
 use crate::codec::Compression;
-use crate::pack::{FrameReader, SealedPack};
+use crate::pack::{FrameReader, PackIndex, SealedPack};
+use crate::sealing::Sealing;
+use crate::sealing::tests::stuck;
 use crate::testing::{random, text};
 
 /// A store in memory. Fails from a certain pack on.
@@ -20,6 +22,7 @@ struct Memory {
     packs: AtomicUsize,
     fails_from: Option<usize>,
     panics: bool,
+    sealing: Sealing,
 }
 
 impl PackStore for Memory {
@@ -35,7 +38,8 @@ impl PackStore for Memory {
         if self.panics {
             std::panic::resume_unwind(Box::new("expected by the test"));
         }
-        let mut reader = FrameReader::new()?;
+        let mut reader = FrameReader::with(self.sealing.clone())?;
+        assert_eq!(PackIndex::of_with(&pack.bytes, &self.sealing)?, pack.index);
         for frame in pack.index.frames() {
             let start = frame.offset as usize;
             let decoded = reader.open(frame, &pack.bytes[start..start + frame.stored as usize])?;
@@ -74,6 +78,7 @@ fn settings() -> PipelineSettings {
         stores_max: 2,
         chunk_sizes: ChunkSizes::around(4096).unwrap(),
         compression: Compression::Zstd(1),
+        sealing: Sealing::plain(),
         frame_bytes: 64 << 10,
         pack_bytes: 256 << 10,
     }
@@ -143,6 +148,41 @@ fn files_come_back_from_packs() {
             "{totals:?}"
         );
     }
+}
+
+#[test]
+fn in_an_encrypted_store_files_come_back_and_what_is_known_is_not_stored_again() {
+    let files = sample();
+    let store = Arc::new(Memory {
+        sealing: stuck(0),
+        ..Memory::default()
+    });
+    let encrypted = PipelineSettings {
+        sealing: stuck(0),
+        ..settings()
+    };
+    let pipeline = Pipeline::start(encrypted.clone(), store.clone()).unwrap();
+    let runs = feed(&pipeline, &files, 1 << 20).unwrap();
+    pipeline.finish().unwrap();
+    for (runs, file) in runs.iter().zip(&files) {
+        assert!(read(&store, runs) == *file);
+    }
+    let again = Pipeline::start(encrypted, store.clone()).unwrap();
+    assert!(feed(&again, &files, 1 << 20).unwrap() == runs);
+    let totals = again.finish().unwrap();
+    assert_eq!((totals.new_chunks, totals.packs), (0, 0));
+    // The names of chunks are of this key only.
+    let plain = Pipeline::start(settings(), Arc::new(Memory::default())).unwrap();
+    let others = feed(&plain, &files, 1 << 20).unwrap();
+    plain.finish().unwrap();
+    let ids = |runs: &[Vec<Run>]| -> HashSet<ChunkId> {
+        let chunk = |run: &Run| match run {
+            Run::Chunk(id, _) => Some(*id),
+            Run::Zeros(_) => None,
+        };
+        runs.iter().flatten().filter_map(chunk).collect()
+    };
+    assert!(ids(&runs).is_disjoint(&ids(&others)));
 }
 
 #[test]

@@ -12,7 +12,6 @@ use parking_lot::Mutex;
 
 use super::feeder::Feeder;
 use super::{PackStore, PipelineError, PipelineSettings, Run, RunSink, StoreError, Totals};
-use crate::chunking::chunk_id;
 use crate::codec::Encoder;
 use crate::pack::{OpenFrame, PackError, PackWriter, SealedPack};
 
@@ -81,6 +80,10 @@ impl Shared {
         self.failure.get().is_some()
     }
 
+    fn new_pack(&self) -> PackWriter {
+        PackWriter::with(self.settings.sealing.clone())
+    }
+
     fn shard(&self, id: &ChunkId) -> &Mutex<HashSet<ChunkId>> {
         &self.claims[usize::from(id.0[0]) % CLAIM_SHARDS]
     }
@@ -120,12 +123,13 @@ impl Pipeline {
         let encoders: Vec<Encoder> = encoders.collect::<Result<_, _>>().map_err(start)?;
         let (batches, queue) = sync_channel(workers * QUEUED_PER_WORKER);
         let (packs, sealed) = sync_channel(stores);
+        let packing = Mutex::new(PackWriter::with(settings.sealing.clone()));
         let mut pipeline = Pipeline {
             shared: Arc::new(Shared {
                 settings,
                 store,
                 claims: (0..CLAIM_SHARDS).map(|_| Mutex::default()).collect(),
-                packing: Mutex::new(PackWriter::new()),
+                packing,
                 counters: Counters::default(),
                 failure: OnceLock::new(),
             }),
@@ -217,7 +221,7 @@ impl Pipeline {
         self.batches = None;
         join(&mut self.workers);
         if let Some(packs) = self.packs.take() {
-            let rest = std::mem::take(&mut *self.shared.packing.lock());
+            let rest = std::mem::replace(&mut *self.shared.packing.lock(), self.shared.new_pack());
             if !self.shared.has_failed() && !rest.is_empty() {
                 send_pack(&self.shared, rest, &packs).unwrap_or_else(|error| self.shared.fail(error));
             }
@@ -306,7 +310,7 @@ fn take(
             runs.push(Run::Zeros(length));
             continue;
         }
-        let id = chunk_id(data);
+        let id = shared.settings.sealing.chunk_id(data);
         add(&counters.chunks, 1);
         runs.push(Run::Chunk(id, length));
         if !shared.claim(id)? {
@@ -337,7 +341,7 @@ fn add_frame(
         let mut packing = shared.packing.lock();
         packing.push(sealed).map_err(pack_failed)?;
         let full = packing.stored_bytes() >= shared.settings.pack_bytes || packing.is_crowded();
-        full.then(|| std::mem::take(&mut *packing))
+        full.then(|| std::mem::replace(&mut *packing, shared.new_pack()))
     };
     full.map_or(Ok(()), |full| send_pack(shared, full, packs))
 }

@@ -166,6 +166,7 @@ fn push(store: &ChunkStore, bytes: &[u8]) -> (Vec<Run>, Totals) {
         compression: Compression::Zstd(1),
         frame_bytes: 64 << 10,
         pack_bytes: 256 << 10,
+        ..PipelineSettings::default()
     };
     let pipeline = Pipeline::start(settings, Arc::new(store.clone())).unwrap();
     let mut feeder = pipeline.feeder(Runs::default());
