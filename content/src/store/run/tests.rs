@@ -147,7 +147,10 @@ fn the_bytes_are_those_of_the_format() {
     );
     assert_eq!(&footer[32..], b"CAIRNRUN");
     // The whole, checksums included, does not change unnoticed.
-    assert_eq!(blake3::hash(&bytes).to_hex().as_str(), "GOLDEN");
+    assert_eq!(
+        blake3::hash(&bytes).to_hex().as_str(),
+        "a24f0c8d588b1e3c6f16c0f24296fded17573c5ce2b09d34589cf27c7e964ed1"
+    );
 }
 
 #[test]
@@ -163,11 +166,10 @@ fn every_changed_byte_and_every_cut_is_found() {
             Err(RunError::Damaged(_)) => return true,
             opened => opened.unwrap(),
         };
+        // One of each page.
         let mut found = Vec::new();
-        let looked = entries.iter().map(|entry| run.find(&entry.id, &mut found));
-        looked
-            .into_iter()
-            .any(|found| matches!(found, Err(RunError::Damaged(_))))
+        let mut looked = [&entries[0], &entries[entries.len() - 1]].into_iter();
+        looked.any(|entry| matches!(run.find(&entry.id, &mut found), Err(RunError::Damaged(_))))
     };
     assert!(!broken(&good));
     for at in 0..good.len() {
