@@ -54,7 +54,7 @@ pub use remove::Removed;
 use crate::objects::{ObjectError, Objects};
 use crate::pack::{ChunkEntry, FrameEntry, PackId, PackIndex, SealedPack};
 use crate::pipeline::{PackStore, StoreError};
-use decode::{Decoders, decode_end};
+use decode::Decoding;
 use index::{Index, Place};
 use refresh::{EndError, read_end};
 
@@ -189,7 +189,7 @@ struct Inner {
     /// Frames that were fetched, by pack and number: their stored bytes were verified, their chunks are whenever one is taken.
     frames: Cache<(u32, u32), Bytes, FrameWeight>,
     indexes: Cache<u32, Arc<PackIndex>, IndexWeight>,
-    decoders: Decoders,
+    decoding: Decoding,
     refreshing: Mutex<()>,
     refreshed: AtomicBool,
     /// Packs removed since the last refresh began.
@@ -242,8 +242,9 @@ impl ChunkStore {
     /// `Setting`; `Locked` if the index is in use; `Cache` if its directory cannot be made, read or written.
     pub fn open(parts: ChunkStoreParts, settings: ChunkStoreSettings) -> Result<Self, ChunkStoreError> {
         settings.check()?;
+        let decoding = Decoding::default();
         let store = *blake3::hash(parts.objects.url().as_str().as_bytes()).as_bytes();
-        let (index, found) = Index::open(&parts.cache, store, settings.table_chunks_max)?;
+        let (index, found) = Index::open(&parts.cache, store, settings.table_chunks_max, &decoding)?;
         if found.damaged {
             tracing::warn!(
                 cache = %parts.cache.display(), packs = found.packs, indexed = found.indexed,
@@ -266,7 +267,7 @@ impl ChunkStore {
                 runtime: parts.runtime,
                 settings,
                 index,
-                decoders: Decoders::default(),
+                decoding,
                 refreshing: Mutex::new(()),
                 refreshed: AtomicBool::new(false),
                 removed: Mutex::default(),
@@ -396,27 +397,29 @@ impl Inner {
         let cached = self
             .index
             .end(number)?
-            .and_then(|end| decode_end(&end, record.bytes).ok());
+            .and_then(|end| self.decoding.index(&end, record.bytes).ok());
         let index = match cached {
             Some(index) => index,
-            None => match self
-                .runtime
-                .block_on(read_end(&self.objects, &record.id, record.bytes))
-            {
-                Ok((end, index)) => {
-                    self.index.restore_end(number, &end)?;
-                    index
+            None => {
+                match self
+                    .runtime
+                    .block_on(read_end(&self.objects, &self.decoding, &record.id, record.bytes))
+                {
+                    Ok((end, index)) => {
+                        self.index.restore_end(number, &end)?;
+                        index
+                    }
+                    Err(EndError::Objects(error)) if error.is_not_found() => return Ok(None),
+                    Err(EndError::Objects(error)) => return Err(error.into()),
+                    Err(EndError::Pack(source)) => {
+                        return Err(ChunkStoreError::Pack {
+                            store: self.url(),
+                            pack: record.id,
+                            source,
+                        });
+                    }
                 }
-                Err(EndError::Objects(error)) if error.is_not_found() => return Ok(None),
-                Err(EndError::Objects(error)) => return Err(error.into()),
-                Err(EndError::Pack(source)) => {
-                    return Err(ChunkStoreError::Pack {
-                        store: self.url(),
-                        pack: record.id,
-                        source,
-                    });
-                }
-            },
+            }
         };
         let index = Arc::new(index);
         self.indexes.insert(number, index.clone());

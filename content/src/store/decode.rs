@@ -23,45 +23,52 @@ pub(super) fn decode_trailer(last: &[u8], pack_bytes: u64) -> Result<Trailer, Pa
     Trailer::decode(trailer, pack_bytes)
 }
 
-/// The index, from the end of a pack: index and trailer.
-pub(super) fn decode_end(end: &[u8], pack_bytes: u64) -> Result<PackIndex, PackError> {
-    let trailer = decode_trailer(end, pack_bytes)?;
-    PackIndex::decode(&trailer, &end[..end.len() - TRAILER_BYTES])
-}
-
-/// The bytes of a chunk in its decoded frame, verified by its identity.
-pub(super) fn chunk_of(
-    frame: &Bytes,
-    frame_offset: u32,
-    chunk: &ChunkEntry,
-    id: &ChunkId,
-) -> Result<Bytes, PackError> {
-    let damaged = || PackError::Chunk {
-        offset: frame_offset,
-        id: *id,
-    };
-    let start = chunk.offset as usize;
-    let end = start.saturating_add(chunk.length as usize);
-    if end > frame.len() || chunk_id(&frame[start..end]) != *id {
-        return Err(damaged());
-    }
-    Ok(frame.slice(start..end))
-}
-
-/// Decoders, as many as there were threads that needed one at a time.
+/// Decodes and verifies; keeps decoders, as many as there were threads that needed one at a time.
 #[derive(Default)]
-pub(super) struct Decoders(Mutex<Vec<FrameReader>>);
+pub(super) struct Decoding {
+    idle: Mutex<Vec<FrameReader>>,
+}
 
-impl Decoders {
+impl Decoding {
+    /// The index, from the end of a pack: index and trailer.
+    pub fn index(&self, end: &[u8], pack_bytes: u64) -> Result<PackIndex, PackError> {
+        let trailer = decode_trailer(end, pack_bytes)?;
+        PackIndex::decode(&trailer, &end[..end.len() - TRAILER_BYTES])
+    }
+
     /// Decodes a frame. Its stored bytes are verified; its chunks are not. The outer error is that there is no memory.
-    pub fn decode(&self, frame: &FrameEntry, stored: &[u8]) -> io::Result<Result<Bytes, PackError>> {
-        let idle = self.0.lock().pop();
+    pub fn frame(&self, frame: &FrameEntry, stored: &[u8]) -> io::Result<Result<Bytes, PackError>> {
+        let idle = self.idle.lock().pop();
         let mut reader = match idle {
             Some(reader) => reader,
             None => FrameReader::new()?,
         };
         let decoded = reader.decode(frame, stored);
-        self.0.lock().push(reader);
+        self.idle.lock().push(reader);
         Ok(decoded.map(Bytes::from))
+    }
+
+    /// Whether bytes are the chunk.
+    pub fn is_chunk(&self, data: &[u8], id: &ChunkId) -> bool {
+        chunk_id(data) == *id
+    }
+
+    /// The bytes of a chunk in its decoded frame, verified. Errors: `Chunk`.
+    pub fn chunk(
+        &self,
+        decoded: &Bytes,
+        frame: &FrameEntry,
+        chunk: &ChunkEntry,
+        id: &ChunkId,
+    ) -> Result<Bytes, PackError> {
+        let start = chunk.offset as usize;
+        let end = start.saturating_add(chunk.length as usize);
+        match decoded.get(start..end) {
+            Some(data) if self.is_chunk(data, id) => Ok(decoded.slice(start..end)),
+            _ => Err(PackError::Chunk {
+                offset: frame.offset,
+                id: *id,
+            }),
+        }
     }
 }

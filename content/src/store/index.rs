@@ -22,6 +22,7 @@ use std::sync::atomic::AtomicU64;
 use cairn_types::ChunkId;
 use parking_lot::{Mutex, RwLock};
 
+use super::decode::Decoding;
 use super::error::ChunkStoreError;
 use super::packs::{PackRecord, PacksFile};
 use super::run::{Entry, Run, RunError};
@@ -100,6 +101,7 @@ impl Index {
         directory: &Path,
         store: [u8; 32],
         table_max: usize,
+        decoding: &Decoding,
     ) -> Result<(Self, Found), ChunkStoreError> {
         let failed = |operation: &'static str| {
             let path = directory.to_owned();
@@ -142,7 +144,7 @@ impl Index {
             table_max,
             next_run: AtomicU64::new(0),
         };
-        let mut found = index.open_runs().map_err(failed("open the runs of"))?;
+        let mut found = index.open_runs(decoding).map_err(failed("open the runs of"))?;
         found.damaged |= opened.damaged;
         Ok((index, found))
     }

@@ -21,7 +21,6 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use cairn_types::ChunkId;
 
-use super::decode::chunk_of;
 use super::error::ChunkReadError;
 use super::{ChunkStore, Inner, Location};
 
@@ -204,7 +203,10 @@ impl OrderedChunks {
                 let start = location.chunk.offset as usize;
                 let bytes = match decoded.verified.binary_search(&location.chunk.offset) {
                     Ok(_) => Ok(decoded.bytes.slice(start..start + location.chunk.length as usize)),
-                    Err(_) => chunk_of(&decoded.bytes, location.frame.offset, &location.chunk, id),
+                    Err(_) => self
+                        .inner
+                        .decoding
+                        .chunk(&decoded.bytes, &location.frame, &location.chunk, id),
                 };
                 match bytes {
                     Ok(bytes) => return Ok(bytes),

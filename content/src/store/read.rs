@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cairn_types::ChunkId;
 
-use super::decode::chunk_of;
 use super::error::{ChunkReadError, ChunkStoreError};
 use super::index::Place;
 use super::name::pack_name;
@@ -71,7 +70,10 @@ impl Inner {
             .frames
             .get_or_insert_with(&key, || self.fetch_frame(&location, id));
         let damaged = |error| self.damaged(&location, id, Arc::new(error));
-        let bytes = chunk_of(&fetched?, location.frame.offset, &location.chunk, id).map_err(damaged);
+        let bytes = self
+            .decoding
+            .chunk(&fetched?, &location.frame, &location.chunk, id)
+            .map_err(damaged);
         if bytes.is_err() {
             self.frames.remove(&key);
         }
@@ -135,7 +137,7 @@ impl Inner {
             .runtime
             .block_on(self.objects.get_range(&name, range))
             .map_err(failed)?;
-        let decoded = self.decoders.decode(frame, &stored);
+        let decoded = self.decoding.frame(frame, &stored);
         decoded
             .map_err(|error| ChunkReadError::Start(Arc::new(error)))?
             .map_err(|error| self.damaged(location, id, Arc::new(error)))

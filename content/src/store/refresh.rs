@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 
-use super::decode::{decode_end, decode_trailer, end_bytes};
+use super::decode::{Decoding, decode_trailer, end_bytes};
 use super::error::ChunkStoreError;
 use super::name::{PACKS_PREFIX, pack_id, pack_name};
 use super::{ChunkStore, Inner};
@@ -84,6 +84,7 @@ pub(super) enum EndError {
 /// Reads the end of a pack of `bytes`: its index and trailer, and what they say.
 pub(super) async fn read_end(
     objects: &Objects,
+    decoding: &Decoding,
     id: &PackId,
     bytes: u64,
 ) -> Result<(Bytes, PackIndex), EndError> {
@@ -110,7 +111,7 @@ pub(super) async fn read_end(
             [before, last].concat().into()
         }
     };
-    let index = decode_end(&end, bytes).map_err(EndError::Pack)?;
+    let index = decoding.index(&end, bytes).map_err(EndError::Pack)?;
     Ok((end, index))
 }
 
@@ -245,9 +246,9 @@ impl Refresh<'_> {
     }
 
     async fn read_ends(&mut self, packs: Vec<(PackId, u64)>) -> Result<(), ChunkStoreError> {
-        let objects = &self.inner.objects;
+        let (objects, decoding) = (&self.inner.objects, &self.inner.decoding);
         let mut ends = stream::iter(packs)
-            .map(|(id, bytes)| async move { (id, bytes, read_end(objects, &id, bytes).await) })
+            .map(|(id, bytes)| async move { (id, bytes, read_end(objects, decoding, &id, bytes).await) })
             .buffer_unordered(self.inner.settings.ends_in_flight);
         while let Some((id, bytes, end)) = self.next(&mut ends).await? {
             match end {

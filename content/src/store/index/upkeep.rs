@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use super::{ChunkStoreError, DamagedRun, Found, Index};
 use crate::pack::PackIndex;
-use crate::store::decode::decode_end;
+use crate::store::decode::Decoding;
 use crate::store::run::{Entry, Run, RunError, RunPack, merge, write_run};
 
 /// A run has at least so many times the entries of the next smaller one, or they are merged: for n chunks there are about
@@ -20,7 +20,7 @@ type Entries<'a> = Box<dyn Iterator<Item = Result<Entry, RunError>> + 'a>;
 
 impl Index {
     /// Opens the runs, drops those that cannot be used, and indexes the packs that none of them covers.
-    pub(super) fn open_runs(&self) -> io::Result<Found> {
+    pub(super) fn open_runs(&self, decoding: &Decoding) -> io::Result<Found> {
         let mut paths = Vec::new();
         for file in fs::read_dir(&self.directory)? {
             let path = file?.path();
@@ -70,7 +70,7 @@ impl Index {
             let end = self.end(*number).map_err(io::Error::other)?;
             let known = self.known(*number);
             let Some(known) = known else { continue };
-            match end.map(|end| decode_end(&end, known.record.bytes)) {
+            match end.map(|end| decoding.index(&end, known.record.bytes)) {
                 Some(Ok(index)) => {
                     self.index_again(*number, &index).map_err(io::Error::other)?;
                     indexed += 1;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::flow::{Decoded, Failure, Flow, Job};
 use super::{Inner, Location, ReadSettings};
-use crate::chunking::chunk_id;
 use crate::objects::{ObjectError, ObjectName, Objects};
 use crate::pack::PackId;
 use crate::store::name::pack_name;
@@ -121,7 +120,7 @@ pub(super) fn decode(inner: &Inner, flow: &Flow) {
 }
 
 fn decode_one(inner: &Inner, job: &Job) -> Result<Decoded, Failure> {
-    let decoded = inner.decoders.decode(&job.frame.entry, &job.stored);
+    let decoded = inner.decoding.frame(&job.frame.entry, &job.stored);
     let bytes = decoded
         .map_err(|error| Failure::Memory(Arc::new(error)))?
         .map_err(|error| Failure::Pack(Arc::new(error)))?;
@@ -129,7 +128,7 @@ fn decode_one(inner: &Inner, job: &Job) -> Result<Decoded, Failure> {
     let right = |(offset, length, id): &(u32, u32, cairn_types::ChunkId)| {
         let start = *offset as usize;
         let data = bytes.get(start..start + *length as usize);
-        data.is_some_and(|data| chunk_id(data) == *id)
+        data.is_some_and(|data| inner.decoding.is_chunk(data, id))
     };
     let wanted = job.frame.wanted();
     let verified = wanted
