@@ -11,7 +11,7 @@ ALL := --release --workspace
 DATA ?= $(HOME)/.local/share/cairn
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test e2e bench compare generate fmt lint deps build guest
+.PHONY: help demo run test e2e bench compare generate fmt lint deps emulators build guest
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ help: ## list the targets
 
 deps: ## install what the build needs and this machine lacks (Debian: apt)
 	@xtask/scripts/deps.sh build
+
+emulators: ## install what the tests against emulated object stores need (npm, into ~/.cache/cairn)
+	@xtask/scripts/deps.sh emulators
 
 build: deps ## cairnd, cairn and the test programs, in release mode
 	$(CARGO) build $(ALL) --bins
@@ -38,7 +41,7 @@ lint: deps ## formatting, the house rules (xtask tidy), and clippy without a war
 	$(CARGO) run --release --quiet -p cairn-xtask -- tidy
 	$(CARGO) clippy $(ALL) --all-targets -- -D warnings
 
-test: lint build ## lint, and all tests that need no root: unit, conformance, model, crash, end to end
+test: lint build emulators ## lint, and all tests that need no root: unit, conformance, model, crash, end to end
 	$(CARGO) test $(ALL)
 
 guest: ## build the guest of `make e2e` (it does so by itself on first use)

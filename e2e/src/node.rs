@@ -15,7 +15,9 @@ use rustix::process::{Pid, Signal, kill_process};
 /// How long a daemon may take to serve.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long an answer about readiness may take.
-const READY_TIMEOUT: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest answer about readiness that is read.
+const ANSWER_BYTES_MAX: u64 = 64 << 10;
 /// How long a daemon may take to end after SIGTERM.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pause between two looks at a process or a file.
@@ -173,18 +175,33 @@ impl Endpoints {
     }
 }
 
-/// Whether the daemon says that it is ready (GET /readyz).
-fn ready(http: SocketAddr) -> bool {
-    let ask = || -> io::Result<bool> {
+/// Whether the daemon says that it answers requests (the condition `serving` of GET /readyz). That it is *ready* is not
+/// asked: with a full disk it serves and is not ready.
+fn serves(http: SocketAddr) -> bool {
+    let ask = || -> io::Result<Vec<u8>> {
         let mut stream = TcpStream::connect(http)?;
-        stream.set_read_timeout(Some(READY_TIMEOUT))?;
+        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         stream.write_all(b"GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
         let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        let status = answer.split(|byte| *byte == b' ').nth(1);
-        Ok(status == Some(b"200"))
+        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+        Ok(answer)
     };
-    ask().unwrap_or(false)
+    ask().is_ok_and(|answer| says_serving(&answer))
+}
+
+/// Whether an answer to GET /readyz, with its head, says that the condition `serving` holds.
+fn says_serving(answer: &[u8]) -> bool {
+    const END_OF_HEAD: &[u8] = b"\r\n\r\n";
+    let body = answer
+        .windows(END_OF_HEAD.len())
+        .position(|window| window == END_OF_HEAD)
+        .map(|at| &answer[at + END_OF_HEAD.len()..]);
+    let json: serde_json::Value = serde_json::from_slice(body.unwrap_or_default()).unwrap_or_default();
+    json["conditions"].as_array().is_some_and(|conditions| {
+        let serving =
+            |condition: &serde_json::Value| condition["name"] == "serving" && condition["holds"] == true;
+        conditions.iter().any(serving)
+    })
 }
 
 /// A running daemon.
@@ -225,7 +242,7 @@ impl Node {
     async fn wait(settings: &NodeSettings, mut child: Child) -> Result<Self, NodeError> {
         let started = Instant::now();
         loop {
-            let endpoints = Endpoints::read(&settings.data).filter(|endpoints| ready(endpoints.http));
+            let endpoints = Endpoints::read(&settings.data).filter(|endpoints| serves(endpoints.http));
             if let Some(endpoints) = endpoints {
                 return Ok(Node {
                     settings: settings.clone(),
@@ -332,4 +349,29 @@ fn with_parent(program: &Path) -> Command {
     let mut command = Command::new(setpriv);
     command.args(["--pdeathsig", "KILL", "--"]).arg(program);
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::says_serving;
+
+    #[test]
+    fn a_daemon_with_a_full_disk_serves_and_is_not_ready() {
+        let answer = |status, disk, serving| {
+            format!(
+                "HTTP/1.0 {status}\r\ncontent-type: application/json\r\n\r\n{{\"ready\":false,\"conditions\":[\
+                 {{\"name\":\"disk_space\",\"holds\":{disk},\"message\":\"\"}},\
+                 {{\"name\":\"serving\",\"holds\":{serving},\"message\":\"\"}}]}}\n"
+            )
+        };
+        assert!(says_serving(answer("200 OK", true, true).as_bytes()));
+        assert!(says_serving(
+            answer("503 Service Unavailable", false, true).as_bytes()
+        ));
+        assert!(!says_serving(
+            answer("503 Service Unavailable", true, false).as_bytes()
+        ));
+        assert!(!says_serving(b"HTTP/1.0 500 Internal Server Error\r\n\r\n"));
+        assert!(!says_serving(b""));
+    }
 }

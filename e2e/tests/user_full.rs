@@ -14,6 +14,11 @@ use nfs3_types::nfs3::nfsstat3;
 
 /// Size of the file system.
 const DISK_BYTES: u64 = 600 << 20;
+/// Bytes of it that the daemon keeps free.
+const RESERVE_BYTES: u64 = 64 << 20;
+/// What somebody else leaves free: more than what the daemon keeps for its own last writes (a quarter of the reserve),
+/// and so little that there is no room either when its start has given back a segment that it no longer needs.
+const LEFT_BYTES: u64 = RESERVE_BYTES / 2;
 /// Size of a file.
 const FILE_BYTES: usize = 3 << 20;
 
@@ -32,6 +37,15 @@ impl SmallDisk {
             true => Ok(SmallDisk(at.to_owned())),
             false => Err(std::io::Error::other(format!("mount -t tmpfs: {status}"))),
         }
+    }
+
+    /// Fills it until only `LEFT_BYTES` are free, as another user of the disk may.
+    fn fill(&self) -> anyhow::Result<()> {
+        let found = rustix::fs::statvfs(&self.0)?;
+        let excess = (found.f_bavail * found.f_frsize).saturating_sub(LEFT_BYTES);
+        let file = std::fs::File::create(self.0.join("somebody else's"))?;
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, excess)?;
+        Ok(())
     }
 }
 
@@ -56,7 +70,7 @@ async fn a_full_disk_loses_nothing() -> anyhow::Result<()> {
         }
     };
     let mut settings = NodeSettings::new(disk.0.join("data"));
-    settings.disk_reserve_bytes = Some(64 << 20);
+    settings.disk_reserve_bytes = Some(RESERVE_BYTES);
     let mut node = Node::start(&settings).await?;
     let control = Control::connect(node.socket()).await?;
     control.create("w").await?;
@@ -105,11 +119,14 @@ async fn a_full_disk_loses_nothing() -> anyhow::Result<()> {
         }
         if round == 0 {
             node.kill()?;
+            disk.fill()?;
             node.restart(true).await?;
         }
     }
-    // Room can be made again, though the disk is full.
+    // The disk is still full, and room can be made again.
     let client = Client::connect(node.nfs(), ClientSettings::default()).await?;
+    let refused = client.create(&root, b"one more", CreateMode::Guarded(set)).await;
+    assert_eq!(refused.unwrap_err().status(), Some(nfsstat3::NFS3ERR_NOSPC));
     client.remove(&root, b"file 0").await?;
     let gone: Result<_, ClientError> = client.lookup(&root, b"file 0").await;
     assert_eq!(gone.unwrap_err().status(), Some(nfsstat3::NFS3ERR_NOENT));

@@ -21,6 +21,8 @@ pub(super) enum AttemptError {
     Short { expected: u64, found: u64 },
     /// Somebody else holds what is needed for a moment.
     Busy(&'static str),
+    /// Nothing was sent, as what it is part of has failed.
+    Abandoned(&'static str),
 }
 
 impl From<object_store::Error> for AttemptError {
@@ -93,6 +95,13 @@ impl Objects {
                     attempts,
                     source: what.into(),
                 },
+                Ok(Err(AttemptError::Abandoned(why))) => {
+                    return Err(Failure::Fault {
+                        fault: Fault::Refused,
+                        attempts,
+                        source: why.into(),
+                    });
+                }
                 Ok(Err(AttemptError::Short { expected, found })) => Failure::Short { expected, found },
                 Err(_elapsed) => Failure::Timeout { attempts },
             };

@@ -297,6 +297,35 @@ async fn a_failed_upload_is_discarded_and_the_old_object_stays() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_upload_is_aborted_when_none_of_its_parts_is_in_flight() {
+    let bytes = pattern(27 * MIB);
+    let slow = Fault::Slow(Duration::from_secs(30));
+    // Of six parts, four go at once: the fourth is refused while two are on their way and one waits to be sent again.
+    let options = ObjectOptions {
+        requests_in_flight_max: 4,
+        ..options()
+    };
+    let store = Faulty::new();
+    let objects = over(&store, options, Arc::new(Largest));
+    store.script(
+        [
+            (2, slow),
+            (3, Fault::Status(503)),
+            (4, slow),
+            (5, Fault::Status(403)),
+        ],
+        None,
+    );
+    let start = Instant::now();
+    let error = objects.put(&name("a"), bytes).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
+    // What is in flight is waited for; nothing is begun or tried again.
+    assert_eq!(store.log(), ["create", "part", "part", "part", "part", "abort"]);
+    assert!(store.given_up().is_empty(), "{:?}", store.given_up());
+    assert_eq!(start.elapsed().as_secs(), 30);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_object_that_is_replaced_while_it_is_read_is_not_mixed() {
     let (store, objects) = faulty();
     let a = name("a");

@@ -4,9 +4,11 @@
 //! read: if it holds exactly the bytes that were sent, the earlier attempt had succeeded. Hence whoever needs to know
 //! that the bytes are *its own* puts something unique into them, as the fence does.
 
+use std::sync::OnceLock;
+
 use bytes::Bytes;
 use cairn_types::Timestamp;
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::StreamExt;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{ObjectMeta, PutMode, PutOptions, PutPayload, UpdateVersion};
@@ -54,9 +56,10 @@ impl Objects {
     /// Writes an object, over one that may be there. On return it is durable; before, and after an error, readers see
     /// the old object or the new one (or none), never a part. After `Timeout` or `Unavailable` it is not known which.
     ///
-    /// Objects above `whole_put_bytes_max` go in parts, several in flight. If that fails, the parts are discarded; if
-    /// the process dies or the future is dropped they stay in the bucket, unseen, until its rule for incomplete
-    /// multipart uploads removes them.
+    /// Objects above `whole_put_bytes_max` go in parts, several in flight. If one fails, no further part is begun, those
+    /// in flight are waited for (each for `request_timeout` at most), and what the store has of the upload is discarded.
+    /// If the process dies, the future is dropped, or the store still takes in a part whose answer was given up, parts
+    /// stay in the bucket, unseen, until its rule for incomplete multipart uploads removes them.
     ///
     /// # Errors
     /// What any request can fail with.
@@ -219,31 +222,56 @@ impl Objects {
         let id = self
             .request(async |_| Ok(parts.create_multipart(path).await?))
             .await?;
-        let sent = async {
-            let pieces = pieces(bytes, self.inner.options.part_bytes);
-            let ids: Vec<PartId> = futures_util::stream::iter(pieces.into_iter().enumerate())
-                .map(|(index, piece)| self.put_part(parts, path, &id, index, piece))
-                .buffered(self.inner.options.requests_in_flight_max)
-                .try_collect()
-                .await?;
-            self.request(async |_| {
-                parts.complete_multipart(path, &id, ids.clone()).await?;
-                Ok(())
-            })
-            .await
+        let sent = match self.put_parts(parts, path, &id, bytes).await {
+            Ok(ids) => {
+                self.request(async |_| {
+                    parts.complete_multipart(path, &id, ids.clone()).await?;
+                    Ok(())
+                })
+                .await
+            }
+            Err(failure) => Err(failure),
         };
-        let sent = sent.await;
         if sent.is_err() {
             let discarded = self
                 .request(async |_| Ok(parts.abort_multipart(path, &id).await?))
                 .await;
-            if discarded.is_err() {
+            // An upload that the store does not know has no parts.
+            if discarded.is_err_and(|failure| !failure.is(Fault::NotFound)) {
                 tracing::warn!(store = %self.inner.url, object = %path, "parts of a failed upload may be left over");
             }
         }
         sent
     }
 
+    /// Sends all parts, or fails with the first failure. None is in flight on return: a part that a store takes in
+    /// after the upload was aborted is kept, and paid for, by an upload that nobody knows any more (S3 API Reference,
+    /// AbortMultipartUpload).
+    async fn put_parts(
+        &self,
+        parts: &dyn MultipartStore,
+        path: &Path,
+        id: &str,
+        bytes: &Bytes,
+    ) -> Result<Vec<PartId>, Failure> {
+        let first_failure = OnceLock::new();
+        let pieces = pieces(bytes, self.inner.options.part_bytes);
+        let ids: Vec<Option<PartId>> = futures_util::stream::iter(pieces.into_iter().enumerate())
+            .map(async |(index, piece)| {
+                let sent = self.put_part(parts, path, id, index, piece, &first_failure);
+                // Only the first is of interest; later ones may just be parts that were not begun.
+                sent.await.map_err(|failure| first_failure.set(failure)).ok()
+            })
+            .buffered(self.inner.options.requests_in_flight_max)
+            .collect()
+            .await;
+        match first_failure.into_inner() {
+            Some(failure) => Err(failure),
+            None => Ok(ids.into_iter().flatten().collect()),
+        }
+    }
+
+    /// Sends a part; does not begin, or try again, once another has failed.
     async fn put_part(
         &self,
         parts: &dyn MultipartStore,
@@ -251,9 +279,13 @@ impl Objects {
         id: &str,
         index: usize,
         piece: Bytes,
+        first_failure: &OnceLock<Failure>,
     ) -> Result<PartId, Failure> {
         let id = id.to_owned();
         self.request(async |_| {
+            if first_failure.get().is_some() {
+                return Err(AttemptError::Abandoned("another part of the upload failed"));
+            }
             let payload = PutPayload::from_bytes(piece.clone());
             Ok(parts.put_part(path, &id, index, payload).await?)
         })

@@ -1,11 +1,13 @@
-//! Object stores as their callers see them: one suite over a store in memory, a directory, and a real S3 server
+//! Object stores as their callers see them: one suite over a store in memory, a directory, a real S3 server
 //! (s3s-fs, in this process: it is in the registry, needs no installation, checks signatures, and does conditional and
-//! multipart writes).
+//! multipart writes), Microsoft's emulator of Azure, and a server that follows Google's reference.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod azure;
 mod conformance;
 mod directory;
+mod google;
 mod s3;
 mod server;
 

@@ -272,8 +272,8 @@ fn settings_that_cannot_work_are_refused() {
 
 #[tokio::test]
 async fn google_and_azure_are_spoken_to_by_the_same_rules() {
-    // No server of theirs runs here: this shows that their clients are made from options and a file, and that what
-    // they are answered is tried again and typed as from S3.
+    // Shows that their clients are made from options and a file, and that what they are answered is tried again and
+    // typed as from S3.
     let server = Server::start().await;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("credentials");

@@ -47,6 +47,7 @@ struct Script {
     log: Vec<&'static str>,
     under_way: usize,
     under_way_peak: usize,
+    given_up: Vec<&'static str>,
     hidden: HashSet<Path>,
     ghosts: Vec<ObjectMeta>,
 }
@@ -57,6 +58,18 @@ struct UnderWay<'a>(&'a Faulty);
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.0.script.lock().under_way -= 1;
+    }
+}
+
+/// Notes that nobody waits for a write's answer any more, unless it was answered.
+struct Unanswered<'a> {
+    store: &'a Faulty,
+    what: Option<&'static str>,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        self.store.script.lock().given_up.extend(self.what.take());
     }
 }
 
@@ -75,6 +88,7 @@ impl Faulty {
         script.always = always;
         script.log.clear();
         script.under_way_peak = 0;
+        script.given_up.clear();
     }
 
     /// The requests since the script was set.
@@ -84,6 +98,11 @@ impl Faulty {
 
     pub(super) fn under_way_peak(&self) -> usize {
         self.script.lock().under_way_peak
+    }
+
+    /// The writes for whose answer the client did not wait. A real store may still serve them.
+    pub(super) fn given_up(&self) -> Vec<&'static str> {
+        self.script.lock().given_up.clone()
     }
 
     /// Lists are stale: they do not show `hidden` yet, and still show `ghosts`.
@@ -106,15 +125,16 @@ impl Faulty {
 
     async fn run<T>(&self, what: &'static str, request: impl Future<Output = Result<T>>) -> Result<T> {
         let (_under_way, fault) = self.begin(what);
-        match fault {
+        let mut unanswered = Unanswered {
+            store: self,
+            what: Some(what),
+        };
+        let answer = match fault {
             None | Some(Fault::Short(_)) => request.await,
             Some(Fault::Hang) => std::future::pending().await,
             Some(Fault::Status(status)) => Err(answered(status)),
             Some(Fault::Torn) => Err(broken()),
-            Some(Fault::LostAnswer) => {
-                request.await?;
-                Err(broken())
-            }
+            Some(Fault::LostAnswer) => request.await.and(Err(broken())),
             Some(Fault::LostAndHang) => {
                 request.await?;
                 std::future::pending().await
@@ -123,7 +143,9 @@ impl Faulty {
                 tokio::time::sleep(time).await;
                 request.await
             }
-        }
+        };
+        unanswered.what = None;
+        answer
     }
 
     fn faulty_list(
