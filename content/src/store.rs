@@ -52,8 +52,9 @@ pub use refresh::{DAMAGES_MAX, PACKS_MAX, PackDamage, PackDamageCause, RefreshPr
 pub use remove::Removed;
 
 use crate::objects::{ObjectError, Objects};
-use crate::pack::{ChunkEntry, FrameEntry, PackId, PackIndex, SealedPack};
+use crate::pack::{ChunkEntry, FrameEntry, PackError, PackId, PackIndex, SealedPack};
 use crate::pipeline::{PackStore, StoreError};
+use crate::sealing::Sealing;
 use decode::Decoding;
 use index::{Index, Place};
 use refresh::{EndError, read_end};
@@ -75,6 +76,8 @@ pub struct ChunkStoreParts {
     /// The directory of this store's index. Made if it is missing, its parent must exist; locked against a second opener. It
     /// is a cache: nothing is lost with it but time.
     pub cache: PathBuf,
+    /// How the store's chunks are named and its packs sealed.
+    pub sealing: Sealing,
 }
 
 /// What can be set about a chunk store.
@@ -242,7 +245,7 @@ impl ChunkStore {
     /// `Setting`; `Locked` if the index is in use; `Cache` if its directory cannot be made, read or written.
     pub fn open(parts: ChunkStoreParts, settings: ChunkStoreSettings) -> Result<Self, ChunkStoreError> {
         settings.check()?;
-        let decoding = Decoding::default();
+        let decoding = Decoding::new(parts.sealing);
         let store = *blake3::hash(parts.objects.url().as_str().as_bytes()).as_bytes();
         let (index, found) = Index::open(&parts.cache, store, settings.table_chunks_max, &decoding)?;
         if found.damaged {
@@ -275,6 +278,11 @@ impl ChunkStore {
                 idle: Condvar::new(),
             }),
         })
+    }
+
+    /// How the store's chunks are named and its packs sealed.
+    pub fn sealing(&self) -> &Sealing {
+        self.inner.decoding.sealing()
     }
 
     /// The object store.
@@ -442,10 +450,22 @@ impl ChunkStore {
     /// any more.
     ///
     /// # Errors
-    /// `Objects` if it cannot be put; `Cache` if it is stored and cannot be remembered: the next refresh finds it then.
+    /// `Pack` if it is sealed otherwise than the store; `Objects` if it cannot be put; `Cache` if it is stored and cannot be remembered: the next refresh finds it then.
     pub fn store_pack(&self, pack: SealedPack) -> Result<(), ChunkStoreError> {
         let inner = &*self.inner;
         let name = pack_name(&pack.id).map_err(ObjectError::from)?;
+        let unfit = match (pack.is_encrypted(), self.sealing().is_plain()) {
+            (true, true) => Some(PackError::Encrypted),
+            (false, false) => Some(PackError::NotEncrypted),
+            _ => None,
+        };
+        if let Some(source) = unfit {
+            return Err(ChunkStoreError::Pack {
+                store: inner.url(),
+                pack: pack.id,
+                source,
+            });
+        }
         let _busy = inner.occupy(std::slice::from_ref(&pack.id));
         let bytes = pack.bytes.len() as u64;
         inner

@@ -24,4 +24,4 @@ pub use report::{
     Archive, Damage, Description, PackAction, PackVerdict, Phase, Progress, ProgressNow, Pulled, Pushed,
     ReclaimOptions, Reclaimed, Sizes, StoreSizes, TreeCounts, Verified, VerifyOptions,
 };
-pub use repository::{Repository, RepositoryParts, RepositorySettings};
+pub use repository::{Repository, RepositoryParts, RepositorySettings, encrypt_new, rotate_key, sealing_of};

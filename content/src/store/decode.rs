@@ -7,8 +7,8 @@ use bytes::Bytes;
 use cairn_types::ChunkId;
 use parking_lot::Mutex;
 
-use crate::chunking::chunk_id;
 use crate::pack::{ChunkEntry, FrameEntry, FrameReader, PackError, PackIndex, TRAILER_BYTES, Trailer};
+use crate::sealing::Sealing;
 
 /// Bytes of a pack's index and trailer, from its trailer.
 pub(super) fn end_bytes(trailer: &Trailer, pack_bytes: u64) -> u64 {
@@ -24,16 +24,29 @@ pub(super) fn decode_trailer(last: &[u8], pack_bytes: u64) -> Result<Trailer, Pa
 }
 
 /// Decodes and verifies; keeps decoders, as many as there were threads that needed one at a time.
-#[derive(Default)]
 pub(super) struct Decoding {
+    sealing: Sealing,
     idle: Mutex<Vec<FrameReader>>,
 }
 
 impl Decoding {
+    /// Decodes what was sealed so.
+    pub fn new(sealing: Sealing) -> Self {
+        Decoding {
+            sealing,
+            idle: Mutex::default(),
+        }
+    }
+
+    /// How chunks are named and packs sealed.
+    pub fn sealing(&self) -> &Sealing {
+        &self.sealing
+    }
+
     /// The index, from the end of a pack: index and trailer.
     pub fn index(&self, end: &[u8], pack_bytes: u64) -> Result<PackIndex, PackError> {
         let trailer = decode_trailer(end, pack_bytes)?;
-        PackIndex::decode(&trailer, &end[..end.len() - TRAILER_BYTES])
+        PackIndex::decode_with(&trailer, &end[..end.len() - TRAILER_BYTES], &self.sealing)
     }
 
     /// Decodes a frame. Its stored bytes are verified; its chunks are not. The outer error is that there is no memory.
@@ -41,7 +54,7 @@ impl Decoding {
         let idle = self.idle.lock().pop();
         let mut reader = match idle {
             Some(reader) => reader,
-            None => FrameReader::new()?,
+            None => FrameReader::with(self.sealing.clone())?,
         };
         let decoded = reader.decode(frame, stored);
         self.idle.lock().push(reader);
@@ -50,7 +63,7 @@ impl Decoding {
 
     /// Whether bytes are the chunk.
     pub fn is_chunk(&self, data: &[u8], id: &ChunkId) -> bool {
-        chunk_id(data) == *id
+        self.sealing.chunk_id(data) == *id
     }
 
     /// The bytes of a chunk in its decoded frame, verified. Errors: `Chunk`.

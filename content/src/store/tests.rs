@@ -53,6 +53,7 @@ impl Bench {
             objects: self.objects.clone(),
             runtime: self.runtime.handle().clone(),
             cache: self.cache(),
+            sealing: crate::sealing::Sealing::plain(),
         };
         let settings = ChunkStoreSettings {
             table_chunks_max,
@@ -253,6 +254,7 @@ fn a_second_opener_is_refused_and_settings_are_bounded() {
         objects: bench.objects.clone(),
         runtime: bench.runtime.handle().clone(),
         cache: bench.cache(),
+        sealing: crate::sealing::Sealing::plain(),
     };
     let second = ChunkStore::open(parts(), ChunkStoreSettings::default()).unwrap_err();
     assert!(matches!(second, ChunkStoreError::Locked { .. }) && second.kind() == ErrorKind::Conflict);

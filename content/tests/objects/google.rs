@@ -1,10 +1,10 @@
 //! What is particular about Google Cloud Storage, against a server of our own in this process.
 //!
 //! No emulator speaks the XML API as the client does: fake-gcs-server has neither its plain uploads nor its multipart
-//! uploads nor the header for preconditions (its issues 331, 852 and 1076). So this is what Google's reference of the
-//! XML API says, kept in memory. It shows that our requests are those of the reference and that our code draws the
-//! right conclusions from such answers; whether the service answers so, only the service can show. Left out: tokens
-//! (the credentials disable them), and storage classes, versions and encodings, which we do not use.
+//! uploads nor the header for preconditions (its issues 331, 852 and 1076). So this server keeps the rules of Google's
+//! XML API as its users know them, in memory. It shows what we ask and that our code draws the right conclusions from
+//! such answers; whether the service answers so, only the service can show. Left out: tokens (the credentials disable
+//! them), and storage classes, versions and encodings, which we do not use.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

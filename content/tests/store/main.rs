@@ -79,6 +79,7 @@ impl Bench {
             objects: self.objects.clone(),
             runtime: self.runtime.handle().clone(),
             cache: self.cache(),
+            sealing: cairn_content::sealing::Sealing::plain(),
         };
         ChunkStore::open(parts, settings).unwrap()
     }

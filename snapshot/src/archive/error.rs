@@ -2,6 +2,7 @@
 
 use cairn_content::objects::{FenceError, ObjectError};
 use cairn_content::pipeline::PipelineError;
+use cairn_content::sealing::KeysError;
 use cairn_content::store::{ChunkReadError, ChunkStoreError};
 use cairn_types::{ErrorKind, SnapshotId};
 
@@ -21,6 +22,9 @@ pub enum ArchiveError {
     /// The store is not ours, or that cannot be told.
     #[error(transparent)]
     Fence(#[from] FenceError),
+    /// The store's keys, or the one that is given.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// The packs, or the index over them.
     #[error(transparent)]
     Store(#[from] ChunkStoreError),
@@ -130,6 +134,7 @@ impl ArchiveError {
             ArchiveError::Cancelled | ArchiveError::Busy { .. } => ErrorKind::Conflict,
             ArchiveError::Objects(error) => error.kind(),
             ArchiveError::Fence(error) => error.kind(),
+            ArchiveError::Keys(error) => error.kind(),
             ArchiveError::Store(error) => error.kind(),
             ArchiveError::Read(error) => error.kind(),
             ArchiveError::Unreadable(file) => file.cause.kind(),

@@ -1,8 +1,8 @@
 //! Pushing: a tree becomes an archive. What has not changed since the base is neither read nor looked at.
 
-use cairn_content::chunking::chunk_id;
 use cairn_content::objects::ObjectError;
 use cairn_content::pipeline::{Pipeline, PipelineError};
+use cairn_content::sealing::Sealing;
 use cairn_types::{ChunkId, InodeId, SnapshotId};
 
 use super::ends::Source;
@@ -18,13 +18,13 @@ mod merge;
 use assemble::Assembler;
 
 /// Keeps parts of trees by a pipeline of their own.
-pub(super) struct NodePipeline<'a>(&'a Pipeline);
+pub(super) struct NodePipeline<'a>(&'a Pipeline, &'a Sealing);
 
 impl NodeSink for NodePipeline<'_> {
     type Error = PipelineError;
 
     fn identify(&self, bytes: &[u8]) -> ChunkId {
-        chunk_id(bytes)
+        self.1.chunk_id(bytes)
     }
 
     fn keep(&self, bytes: Vec<u8>) -> Result<(), PipelineError> {
@@ -151,7 +151,7 @@ impl Repository {
         let data = Pipeline::start(self.settings.data.clone(), noted.clone())?;
         let nodes = Pipeline::start(self.settings.tree.clone(), noted)?;
         let tree = {
-            let sink = NodePipeline(&nodes);
+            let sink = NodePipeline(&nodes, self.store.sealing());
             let base_nodes = Nodes(&self.store);
             let writer = TreeWriter::new(&sink);
             let mut assembler = Assembler::new(source, &data, writer, &base_nodes, progress);
@@ -193,6 +193,10 @@ impl Repository {
                 limit: ROOT_BYTES_MAX,
             });
         }
+        let sealed = self.store.sealing().seal_object(&name, bytes);
+        let bytes = sealed.map_err(|error| ArchiveError::Order {
+            what: error.to_string(),
+        })?;
         self.require_owned()?;
         self.runtime.block_on(self.objects().put(&name, bytes))?;
         self.note_published(snapshot);

@@ -14,10 +14,11 @@ use bytes::Bytes;
 use cairn_content::objects::{Fence, ObjectError, ObjectName, Objects, Owner, TakeOver};
 use cairn_content::pack::{PackId, SealedPack};
 use cairn_content::pipeline::{PackStore, PipelineSettings, StoreError};
+use cairn_content::sealing::{KeyEncryptionKey, Sealing, keys};
 use cairn_content::store::{
     ChunkReadError, ChunkStore, ChunkStoreParts, ChunkStoreSettings, ReadSettings, Refreshed,
 };
-use cairn_types::{ChunkId, Clock, SnapshotId, Timestamp};
+use cairn_types::{ChunkId, Clock, Randomness, SnapshotId, Timestamp};
 use futures_util::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -49,6 +50,68 @@ pub struct RepositoryParts {
     pub clock: Arc<dyn Clock>,
     /// Who writes to the store when this process does.
     pub owner: Owner,
+    /// How the store's chunks are named, and its packs and roots sealed: [`sealing_of`] tells.
+    pub sealing: Sealing,
+}
+
+/// How a store is sealed: plain if it has no owner yet or no keys, else by the data key that `holder` unlocks. Blocks.
+///
+/// # Errors
+/// `Fence` if the store is newer or its fence is damaged; `Keys` if it is encrypted and `holder` is missing or not among its keys, or
+/// if it is plain and there is a `holder`.
+pub fn sealing_of(
+    objects: &Objects,
+    runtime: &Handle,
+    holder: Option<&KeyEncryptionKey>,
+    randomness: Arc<dyn Randomness>,
+) -> Result<Sealing, ArchiveError> {
+    runtime.block_on(async {
+        match Fence::read(objects).await? {
+            None => Ok(Sealing::plain()),
+            Some(fence) => Ok(keys::open(objects, fence.store, holder, randomness).await?),
+        }
+    })
+}
+
+/// Makes a store encrypted, which must be empty: gives it an owner, and draws its data key, which `holder` unlocks. Done again, it
+/// finds what is there. Blocks.
+///
+/// # Errors
+/// `Fence` if it is another's; `Keys` if it has archives already, or other keys; `Objects`.
+pub fn encrypt_new(
+    objects: &Objects,
+    runtime: &Handle,
+    owner: Owner,
+    clock: &dyn Clock,
+    holder: &KeyEncryptionKey,
+    randomness: Arc<dyn Randomness>,
+) -> Result<Sealing, ArchiveError> {
+    runtime.block_on(async {
+        let fence = Fence::acquire(objects, owner, TakeOver::No, clock).await?;
+        Ok(keys::create(objects, fence.record().store, holder, randomness).await?)
+    })
+}
+
+/// Lets `new` unlock an encrypted store in place of `old`. Its data is not written again. Blocks.
+///
+/// # Errors
+/// `Fence`; `NotFound` if the store has no owner; `Keys` if it is plain, or `old` is not among its keys, or somebody else changes them.
+pub fn rotate_key(
+    objects: &Objects,
+    runtime: &Handle,
+    old: &KeyEncryptionKey,
+    new: &KeyEncryptionKey,
+    randomness: &dyn Randomness,
+) -> Result<(), ArchiveError> {
+    runtime.block_on(async {
+        let fence = Fence::read(objects)
+            .await?
+            .ok_or_else(|| ArchiveError::NotFound {
+                store: objects.url().to_string(),
+                reference: "at all: it is empty".to_owned(),
+            })?;
+        Ok(keys::rewrap(objects, fence.store, old, new, randomness).await?)
+    })
 }
 
 /// What can be set about a repository.
@@ -183,11 +246,14 @@ impl Repository {
     ///
     /// # Errors
     /// `Store` if the chunk index cannot be opened.
-    pub fn open(parts: RepositoryParts, settings: RepositorySettings) -> Result<Self, ArchiveError> {
+    pub fn open(parts: RepositoryParts, mut settings: RepositorySettings) -> Result<Self, ArchiveError> {
+        settings.data.sealing = parts.sealing.clone();
+        settings.tree.sealing = parts.sealing.clone();
         let chunks = ChunkStoreParts {
             objects: parts.objects,
             runtime: parts.runtime.clone(),
             cache: parts.cache,
+            sealing: parts.sealing,
         };
         Ok(Repository {
             store: ChunkStore::open(chunks, settings.store.clone())?,
@@ -318,6 +384,8 @@ impl Repository {
         if bytes.len() > ROOT_BYTES_MAX {
             return Err(damaged("it is longer than any root"));
         }
+        let opened = self.store.sealing().open_object(&name, bytes);
+        let bytes = opened.map_err(|error| damaged(&error.to_string()))?;
         let root = ArchiveRoot::decode(&bytes).map_err(|error| match error {
             RootError::Damaged(what) => damaged(what),
             RootError::Version(found) => ArchiveError::NewerVersion {

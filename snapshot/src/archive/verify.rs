@@ -234,7 +234,7 @@ impl Repository {
                     let stop = |error: ArchiveError| {
                         failure.lock().get_or_insert(error);
                     };
-                    let mut reader = match FrameReader::new() {
+                    let mut reader = match FrameReader::with(self.store.sealing().clone()) {
                         Ok(reader) => reader,
                         Err(error) => return stop(ArchiveError::Thread(error)),
                     };

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use cairn_content::objects::{ObjectOptions, ObjectStoreUrl, Objects, Owner, OwnerId};
 use cairn_content::pipeline::PipelineSettings;
+use cairn_content::sealing::KeyEncryptionKey;
 use cairn_snapshot::archive::{
     Archive, ArchiveError, Description, Progress, Pulled, Pushed, ReclaimOptions, Reclaimed, Repository,
-    RepositoryParts, RepositorySettings, VerifyOptions,
+    RepositoryParts, RepositorySettings, VerifyOptions, encrypt_new, sealing_of,
 };
 use cairn_snapshot::archive::{Damage, Verified};
 use cairn_types::{Clock, Randomness, SnapshotId, Timestamp};
@@ -40,9 +41,41 @@ pub struct Place {
     pub root: TempDir,
     pub runtime: Runtime,
     pub clock: Arc<Ticks>,
+    /// What unlocks the store, if it is encrypted.
+    pub key: Option<KeyEncryptionKey>,
 }
 
 impl Place {
+    /// A place whose store is encrypted, and owned by 1.
+    pub fn encrypted() -> Self {
+        let mut place = Place::new();
+        let key = KeyEncryptionKey::new([5; 32].into());
+        let owner = Place::owner(1);
+        encrypt_new(
+            &place.objects(),
+            place.runtime.handle(),
+            owner,
+            &*place.clock,
+            &key,
+            Arc::new(Chance),
+        )
+        .unwrap();
+        place.key = Some(key);
+        place
+    }
+
+    pub fn objects(&self) -> Objects {
+        let url = ObjectStoreUrl::from_directory(&self.store()).unwrap();
+        Objects::open(&url, ObjectOptions::default(), Arc::new(Chance)).unwrap()
+    }
+
+    fn owner(number: u8) -> Owner {
+        Owner {
+            id: OwnerId::new([number; 16]),
+            name: format!("node-{number}:/data"),
+        }
+    }
+
     pub fn new() -> Self {
         let root = TempDir::new().unwrap();
         std::fs::create_dir(root.path().join("store")).unwrap();
@@ -54,6 +87,7 @@ impl Place {
                 .build()
                 .unwrap(),
             clock: Arc::default(),
+            key: None,
         }
     }
 
@@ -63,12 +97,14 @@ impl Place {
 
     /// A repository of the owner of this number.
     pub fn open(&self, owner: u8) -> Repository {
-        let url = ObjectStoreUrl::from_directory(&self.store()).unwrap();
-        let objects = Objects::open(&url, ObjectOptions::default(), Arc::new(Chance)).unwrap();
-        self.open_over(objects, owner)
-    }
-
-    pub fn open_over(&self, objects: Objects, owner: u8) -> Repository {
+        let objects = self.objects();
+        let sealing = sealing_of(
+            &objects,
+            self.runtime.handle(),
+            self.key.as_ref(),
+            Arc::new(Chance),
+        )
+        .unwrap();
         let small = |workers| PipelineSettings {
             workers,
             stores_max: 2,
@@ -86,10 +122,8 @@ impl Place {
             runtime: self.runtime.handle().clone(),
             cache: self.root.path().join(format!("cache-{owner}")),
             clock: self.clock.clone(),
-            owner: Owner {
-                id: OwnerId::new([owner; 16]),
-                name: format!("node-{owner}:/data"),
-            },
+            owner: Place::owner(owner),
+            sealing,
         };
         Repository::open(parts, settings).unwrap()
     }

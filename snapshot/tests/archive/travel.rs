@@ -1,10 +1,13 @@
 //! Pushes and pulls.
 
+use std::sync::Arc;
+
 use cairn_content::objects::FenceError;
-use cairn_snapshot::archive::{ArchiveError, Progress};
+use cairn_content::sealing::KeyEncryptionKey;
+use cairn_snapshot::archive::{ArchiveError, Progress, rotate_key, sealing_of};
 use cairn_types::ErrorKind;
 
-use crate::harness::{Place, assert_holds, assert_same, description, id, pull, push, verify};
+use crate::harness::{Chance, Place, assert_holds, assert_same, description, id, pull, push, verify};
 use crate::model::{ModelSource, ModelTarget, Random, Tree};
 
 #[test]
@@ -232,4 +235,75 @@ fn a_store_has_one_owner_and_may_be_taken_over() {
     assert!(first.delete(id(1)).is_err());
     let (archive, _) = (second.find(None).unwrap(), ());
     assert_same(&pull(&first, &archive).unwrap().0, &tree);
+}
+
+#[test]
+fn an_encrypted_store_tells_nothing_and_gives_everything_to_who_has_the_key() {
+    let place = Place::encrypted();
+    let random = &mut Random::new(9);
+    let mut tree = Tree::random(random, 200);
+    let repository = place.open(1);
+    push(&repository, &ModelSource::new(&tree), 1).unwrap();
+    let before = tree.clone();
+    let changed = tree.change(random, 30);
+    let mut source = ModelSource::new(&tree);
+    source.bases = vec![(id(1), Some(changed), before.clone())];
+    push(&repository, &source, 2).unwrap();
+    assert_holds(&repository, 1, &before);
+    drop(repository);
+    let stranger = place.open(3);
+    assert_holds(&stranger, 2, &tree);
+    assert_eq!(verify(&stranger, true).1, []);
+    for file in place
+        .files()
+        .iter()
+        .filter(|file| file.starts_with("archives/") || file.starts_with("packs/"))
+    {
+        let bytes = std::fs::read(place.store().join(file)).unwrap();
+        for clear in [&b"text that comes"[..], b"tag-1", b"\"workspace\"", b"../there"] {
+            assert!(
+                !bytes.windows(clear.len()).any(|window| window == clear),
+                "{file}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_key_may_be_missing_wrong_or_exchanged() {
+    let place = Place::encrypted();
+    let tree = Tree::random(&mut Random::new(10), 20);
+    push(&place.open(1), &ModelSource::new(&tree), 1).unwrap();
+    let (objects, handle) = (place.objects(), &place.runtime.handle().clone());
+    let open = |key: Option<&KeyEncryptionKey>| sealing_of(&objects, handle, key, Arc::new(Chance));
+    let (old, new) = (
+        KeyEncryptionKey::new([5; 32].into()),
+        KeyEncryptionKey::new([6; 32].into()),
+    );
+    for key in [None, Some(&new)] {
+        let error = open(key).unwrap_err();
+        assert!(matches!(error, ArchiveError::Keys(_)), "{error:?}");
+        assert!(error.to_string().contains(objects.url().as_str()), "{error}");
+    }
+    let error = rotate_key(
+        &objects,
+        handle,
+        &new,
+        &KeyEncryptionKey::new([7; 32].into()),
+        &Chance,
+    )
+    .unwrap_err();
+    assert!(matches!(error, ArchiveError::Keys(_)), "{error:?}");
+    rotate_key(&objects, handle, &old, &new, &Chance).unwrap();
+    assert!(open(Some(&old)).is_err());
+    let place = Place {
+        key: Some(new),
+        ..place
+    };
+    assert_holds(&place.open(1), 1, &tree);
+    // A plain store does not take a key, nor become encrypted once it has archives.
+    let plain = Place::new();
+    push(&plain.open(1), &ModelSource::new(&tree), 1).unwrap();
+    let objects = plain.objects();
+    assert!(sealing_of(&objects, handle, Some(&old), Arc::new(Chance)).is_err());
 }
