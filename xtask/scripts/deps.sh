@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes sure that what the build (with "e2e" the kernel-client tests, with "compare" the comparison through a kernel client) needs from the system is there.
-# Installs what is missing with apt, and nothing if nothing is missing.
+# Makes sure that what the build (with "e2e" the kernel-client tests, with "compare" the comparison through a kernel client,
+# with "compare-archive" that of archivers) needs from the system is there. Installs what is missing with apt, and nothing if nothing is missing.
+# "compare-archive" also builds programs that Debian has not, from their crates, below CAIRN_PEERS (~/.cache/cairn/peers).
 set -euo pipefail
 
 # One "test | Debian package" per line. A test that succeeds means that the package is not needed.
@@ -25,6 +26,19 @@ command -v ganesha.nfsd                  | nfs-ganesha
 command -v rpcbind                       | rpcbind
 ls /usr/lib/*/ganesha/libfsalvfs.so      | nfs-ganesha-vfs
 '
+compare_archive_needs='
+command -v restic                 | restic
+command -v borg                   | borgbackup
+test -x /usr/bin/time             | time
+command -v setpriv                | util-linux
+command -v pkg-config             | pkg-config
+pkg-config --exists libsodium     | libsodium-dev
+'
+# One "program | crate | version | features" per line, in the versions that are compared.
+peers='
+bupstash | bupstash  | 0.12.0 |
+rustic   | rustic-rs | 0.11.4 | --no-default-features
+'
 
 # RocksDB's bindings are generated at build time by libclang.
 has_libclang() {
@@ -39,8 +53,9 @@ case ${1:-build} in
 build) needs=$build_needs ;;
 e2e) needs=$e2e_needs ;;
 compare) needs=$e2e_needs$compare_needs ;;
+compare-archive) needs=$build_needs$compare_archive_needs ;;
 *)
-  echo "usage: deps.sh [build|e2e|compare]" >&2
+  echo "usage: deps.sh [build|e2e|compare|compare-archive]" >&2
   exit 2
   ;;
 esac
@@ -56,24 +71,43 @@ if ! command -v cargo >/dev/null; then
   echo "deps: cargo is missing: install Rust from https://rustup.rs (rust-toolchain.toml picks the version)" >&2
   exit 1
 fi
-[ ${#missing[@]} -gt 0 ] || exit 0
 
-if ! command -v apt-get >/dev/null; then
-  echo "deps: missing: ${missing[*]} (Debian's names); this machine has no apt-get, please install them yourself" >&2
-  exit 1
-fi
-as_root=()
-if [ "$(id -u)" != 0 ]; then
-  if ! command -v sudo >/dev/null; then
-    echo "deps: missing: ${missing[*]}; neither root nor sudo here: apt-get install ${missing[*]}" >&2
+# Installs Debian packages.
+install_packages() {
+  if ! command -v apt-get >/dev/null; then
+    echo "deps: missing: $* (Debian's names); this machine has no apt-get, please install them yourself" >&2
     exit 1
   fi
-  as_root=(sudo)
-fi
-echo "deps: installing ${missing[*]}"
-export DEBIAN_FRONTEND=noninteractive
-if ! ${as_root[@]+"${as_root[@]}"} apt-get install -y --no-install-recommends "${missing[@]}"; then
-  # The package lists may be old or absent.
-  ${as_root[@]+"${as_root[@]}"} apt-get update
-  ${as_root[@]+"${as_root[@]}"} apt-get install -y --no-install-recommends "${missing[@]}"
-fi
+  local as_root=()
+  if [ "$(id -u)" != 0 ]; then
+    if ! command -v sudo >/dev/null; then
+      echo "deps: missing: $*; neither root nor sudo here: apt-get install $*" >&2
+      exit 1
+    fi
+    as_root=(sudo)
+  fi
+  echo "deps: installing $*"
+  export DEBIAN_FRONTEND=noninteractive
+  if ! ${as_root[@]+"${as_root[@]}"} apt-get install -y --no-install-recommends "$@"; then
+    # The package lists may be old or absent.
+    ${as_root[@]+"${as_root[@]}"} apt-get update
+    ${as_root[@]+"${as_root[@]}"} apt-get install -y --no-install-recommends "$@"
+  fi
+}
+
+# Builds the programs of the list from their crates, with the dependencies that their authors locked.
+install_peers() {
+  local root=${CAIRN_PEERS:-$HOME/.cache/cairn/peers} program crate version features
+  while IFS='|' read -r program crate version features; do
+    program=${program// /} crate=${crate// /} version=${version// /} features=${features// /}
+    [ -n "$program" ] || continue
+    if [ -x "$root/bin/$program" ] && "$root/bin/$program" --version | grep -qF "$version"; then continue; fi
+    echo "deps: building $crate $version; this takes minutes"
+    # Not with this project's compiler and target directory: in a directory of no project.
+    (cd / && CARGO_TARGET_DIR=$root/target cargo install --quiet --locked --root "$root" "--version=$version" ${features:+"$features"} "$crate" </dev/null)
+    rm -rf "$root/target"
+  done <<<"$peers"
+}
+
+if [ ${#missing[@]} -gt 0 ]; then install_packages "${missing[@]}"; fi
+if [ "${1:-build}" = compare-archive ]; then install_peers; fi
