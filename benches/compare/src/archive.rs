@@ -50,10 +50,6 @@ pub struct ArchiveArguments {
     /// Also write every figure to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Text to add to cairnd's configuration when it is to reach the S3 server; {endpoint} and {url} (of the store) are
-    /// replaced.
-    #[arg(long, value_name = "FILE")]
-    cairnd_settings: Option<PathBuf>,
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -218,8 +214,7 @@ impl Comparison {
             Some(peer) => peer
                 .begin(&runtime, &place)
                 .and_then(|mut running| self.jobs(turn, &mut running, &place, source)),
-            None => cairn::settings(self.arguments.cairnd_settings.as_ref(), &place)
-                .and_then(|settings| cairn::Cairn::begin(&runtime, &place, &settings, source))
+            None => cairn::Cairn::begin(&runtime, &place, source)
                 .and_then(|mut cairn| self.jobs(turn, &mut cairn, &place, source)),
         };
         fs::remove_dir_all(&directory)?;

@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -77,11 +77,12 @@ impl Drop for Daemon {
 
 impl Daemon {
     /// Starts one on a fresh data directory and waits until `cairn status` calls it ready.
-    fn start(cairn: &Tool, place: &Place, data: &Path, settings: &str) -> anyhow::Result<Self> {
+    fn start(cairn: &Tool, place: &Place, data: &Path) -> anyhow::Result<Self> {
         let configuration = place.scratch.join("cairnd.toml");
         let text = format!(
-            "data_dir = {:?}\n\n[nfs]\nlisten = \"127.0.0.1:0\"\n\n[http]\nlisten = \"127.0.0.1:0\"\n\n{settings}",
-            data.display().to_string()
+            "data_dir = {:?}\n\n[nfs]\nlisten = \"127.0.0.1:0\"\n\n[http]\nlisten = \"127.0.0.1:0\"\n\n{}",
+            data.display().to_string(),
+            store_settings(place)
         );
         fs::write(&configuration, text)?;
         let log = place.scratch.join("cairnd.log");
@@ -145,13 +146,8 @@ pub struct Cairn<'a> {
 }
 
 impl<'a> Cairn<'a> {
-    /// Starts a daemon and copies the tree into a workspace. `settings` is added to the daemon's configuration.
-    pub fn begin(
-        runtime: &'a Runtime,
-        place: &'a Place,
-        settings: &str,
-        source: &Source,
-    ) -> anyhow::Result<Self> {
+    /// Starts a daemon and copies the tree into a workspace.
+    pub fn begin(runtime: &'a Runtime, place: &'a Place, source: &Source) -> anyhow::Result<Self> {
         let data = place.scratch.join("data");
         let cairn = Tool::new(program("cairn", "CAIRN_BIN")?, &place.scratch)
             .with("CAIRN_SOCKET", data.join("cairnd.sock"));
@@ -162,7 +158,7 @@ impl<'a> Cairn<'a> {
                 format!("file://{}", place.stored.display())
             }
         };
-        let daemon = Daemon::start(&cairn, place, &data, settings)?;
+        let daemon = Daemon::start(&cairn, place, &data)?;
         let this = Cairn {
             daemon,
             cairn,
@@ -288,35 +284,36 @@ impl Archiver for Cairn<'_> {
     }
 
     fn forget(&mut self) -> anyhow::Result<()> {
-        let (help, _) = self.run(&["archive", "delete", "--help"])?;
         let newest = self.newest()?;
-        for id in self.snapshots.iter().filter(|id| *id != newest) {
-            let mut command = vec!["archive", "delete", &self.url, id];
-            // Without somebody to ask, a command that asks must be told not to.
-            if help.contains("--yes") {
-                command.push("--yes");
-            }
-            self.run(&command)?;
-        }
+        let mut command = vec!["archive", "delete", &self.url, "--yes"];
+        command.extend(
+            self.snapshots
+                .iter()
+                .map(String::as_str)
+                .filter(|id| *id != newest),
+        );
+        self.run(&command)?;
         Ok(())
     }
 
+    /// One run condemns packs, a later one removes what has been condemned for longer than the grace period.
     fn reclaim(&mut self) -> anyhow::Result<Cost> {
         let command = ["archive", "reclaim", &self.url, "--grace", "0s"];
-        let ((), cost) = self.measured(|| Ok(((), self.run(&command)?.1)))?;
+        let ((), cost) = self.measured(|| {
+            let (_, condemn) = self.run(&command)?;
+            let (_, remove) = self.run(&command)?;
+            Ok(((), condemn.then(remove)))
+        })?;
         Ok(cost)
     }
 }
 
-/// The text that is added to a daemon's configuration, for a server and a store.
-pub fn settings(template: Option<&PathBuf>, place: &Place) -> anyhow::Result<String> {
-    let Some((endpoint, prefix)) = &place.s3 else {
-        return Ok(String::new());
-    };
-    let template = template.context(
-        "cairnd learns from its configuration how an S3 server is reached: give that part of it with --cairnd-settings",
-    )?;
-    let text = fs::read_to_string(template).with_context(|| template.display().to_string())?;
-    let url = format!("s3://{BUCKET}/{prefix}");
-    Ok(text.replace("{endpoint}", endpoint).replace("{url}", &url))
+/// What a daemon's configuration says about the store, in the form of TOML.
+fn store_settings(place: &Place) -> String {
+    match &place.s3 {
+        Some((endpoint, prefix)) => format!(
+            "[[store]]\nurl = \"s3://{BUCKET}/{prefix}\"\nendpoint = \"{endpoint}\"\nregion = \"{REGION}\"\nallow_http = true\n"
+        ),
+        None => String::new(),
+    }
 }
