@@ -3,17 +3,20 @@
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
+use async_trait::async_trait;
 use hyper::Method;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
+use s3s::access::S3Access;
 use s3s::auth::SimpleAuth;
+use s3s::dto::{ListObjectsInput, ListObjectsV2Input};
 use s3s::service::{S3Service, S3ServiceBuilder};
-use s3s::{Body, HttpResponse};
-use std::sync::Arc;
+use s3s::{Body, HttpResponse, S3Request, S3Result};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
@@ -36,6 +39,23 @@ pub struct S3Server {
     task: JoinHandle<()>,
 }
 
+/// Whoever signed may do everything. A list whose delimiter is empty, as restic asks for it, has none in S3; s3s-fs would
+/// answer it with prefixes of one letter and no objects, so it is put right on the way.
+struct Lists;
+
+#[async_trait]
+impl S3Access for Lists {
+    async fn list_objects(&self, request: &mut S3Request<ListObjectsInput>) -> S3Result<()> {
+        request.input.delimiter.take_if(|delimiter| delimiter.is_empty());
+        Ok(())
+    }
+
+    async fn list_objects_v2(&self, request: &mut S3Request<ListObjectsV2Input>) -> S3Result<()> {
+        request.input.delimiter.take_if(|delimiter| delimiter.is_empty());
+        Ok(())
+    }
+}
+
 struct Service {
     s3: S3Service,
     /// S3 decides conditional writes atomically; s3s-fs looks first and writes then. So these go one after another.
@@ -51,6 +71,7 @@ impl S3Server {
             .context("opening the S3 server's directory")?;
         let mut builder = S3ServiceBuilder::new(files);
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        builder.set_access(Lists);
         let service = Arc::new(Service {
             s3: builder.build(),
             conditional: Semaphore::new(1),
