@@ -58,6 +58,7 @@ generate: ## the RPC code, after a change of a file in api/proto
 bench: deps ## criterion benchmarks of the hot paths
 	$(CARGO) bench --workspace --bench '*'
 
-compare: build ## the same work on Cairn and on other systems of this machine; ARGS=kernel needs root
+compare: build ## the same work on Cairn and on others of this machine; ARGS=kernel (needs root) or ARGS=archive
 	@[[ "$(ARGS)" != kernel* ]] || xtask/scripts/deps.sh compare
+	@[[ "$(ARGS)" != archive* ]] || xtask/scripts/deps.sh compare-archive
 	$(BIN)/cairn-compare $(or $(ARGS),transport)

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes sure that what the build (with "e2e" the kernel-client tests, with "compare" the comparison through a kernel client,
-# with "emulators" the tests against emulated object stores) needs from the system is there.
+# "compare-archive" that of archivers, with "emulators" the tests against emulated object stores) needs from the system is there.
 # Installs what is missing with apt, the emulators with npm into ~/.cache/cairn, and nothing if nothing is missing.
+# "compare-archive" also builds programs that Debian has not, from their crates, below CAIRN_PEERS (~/.cache/cairn/peers).
 set -euo pipefail
 
 # One "test | Debian package" per line. A test that succeeds means that the package is not needed.
@@ -30,6 +31,19 @@ command -v ganesha.nfsd                  | nfs-ganesha
 command -v rpcbind                       | rpcbind
 ls /usr/lib/*/ganesha/libfsalvfs.so      | nfs-ganesha-vfs
 '
+compare_archive_needs='
+command -v restic                 | restic
+command -v borg                   | borgbackup
+test -x /usr/bin/time             | time
+command -v setpriv                | util-linux
+command -v pkg-config             | pkg-config
+pkg-config --exists libsodium     | libsodium-dev
+'
+# One "program | crate | version | features" per line, in the versions that are compared.
+peers='
+bupstash | bupstash  | 0.12.0 |
+rustic   | rustic-rs | 0.11.4 | --no-default-features
+'
 
 # RocksDB's bindings are generated at build time by libclang.
 has_libclang() {
@@ -49,8 +63,9 @@ emulators)
   ! command -v azurite-blob >/dev/null || exit 0
   needs=$emulators_needs
   ;;
+compare-archive) needs=$build_needs$compare_archive_needs ;;
 *)
-  echo "usage: deps.sh [build|e2e|compare|emulators]" >&2
+  echo "usage: deps.sh [build|e2e|compare|compare-archive|emulators]" >&2
   exit 2
   ;;
 esac
@@ -67,26 +82,41 @@ if ! command -v cargo >/dev/null; then
   exit 1
 fi
 
-install_missing() {
+# Installs Debian packages.
+install_packages() {
   if ! command -v apt-get >/dev/null; then
-    echo "deps: missing: ${missing[*]} (Debian's names); this machine has no apt-get, please install them yourself" >&2
+    echo "deps: missing: $* (Debian's names); this machine has no apt-get, please install them yourself" >&2
     exit 1
   fi
   local as_root=()
   if [ "$(id -u)" != 0 ]; then
     if ! command -v sudo >/dev/null; then
-      echo "deps: missing: ${missing[*]}; neither root nor sudo here: apt-get install ${missing[*]}" >&2
+      echo "deps: missing: $*; neither root nor sudo here: apt-get install $*" >&2
       exit 1
     fi
     as_root=(sudo)
   fi
-  echo "deps: installing ${missing[*]}"
+  echo "deps: installing $*"
   export DEBIAN_FRONTEND=noninteractive
-  if ! ${as_root[@]+"${as_root[@]}"} apt-get install -y --no-install-recommends "${missing[@]}"; then
+  if ! ${as_root[@]+"${as_root[@]}"} apt-get install -y --no-install-recommends "$@"; then
     # The package lists may be old or absent.
     ${as_root[@]+"${as_root[@]}"} apt-get update
-    ${as_root[@]+"${as_root[@]}"} apt-get install -y --no-install-recommends "${missing[@]}"
+    ${as_root[@]+"${as_root[@]}"} apt-get install -y --no-install-recommends "$@"
   fi
+}
+
+# Builds the programs of the list from their crates, with the dependencies that their authors locked.
+install_peers() {
+  local root=${CAIRN_PEERS:-$HOME/.cache/cairn/peers} program crate version features
+  while IFS='|' read -r program crate version features; do
+    program=${program// /} crate=${crate// /} version=${version// /} features=${features// /}
+    [ -n "$program" ] || continue
+    if [ -x "$root/bin/$program" ] && "$root/bin/$program" --version | grep -qF "$version"; then continue; fi
+    echo "deps: building $crate $version; this takes minutes"
+    # Not with this project's compiler and target directory: in a directory of no project.
+    (cd / && CARGO_TARGET_DIR=$root/target cargo install --quiet --locked --root "$root" "--version=$version" ${features:+"$features"} "$crate" </dev/null)
+    rm -rf "$root/target"
+  done <<<"$peers"
 }
 
 # Azurite, Microsoft's emulator of Azure Blob Storage. Later ones need a newer Node.js than Debian 12 has.
@@ -110,5 +140,6 @@ install_azurite() {
   ln -sfn "$place/$program" "$root/bin/azurite-blob"
 }
 
-[ ${#missing[@]} -eq 0 ] || install_missing
-[ "${1:-build}" != emulators ] || install_azurite
+if [ ${#missing[@]} -gt 0 ]; then install_packages "${missing[@]}"; fi
+if [ "${1:-build}" = compare-archive ]; then install_peers; fi
+if [ "${1:-build}" = emulators ]; then install_azurite; fi

@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+mod archive;
 mod ganesha;
 mod kernel;
 mod nfsserve_adapter;
@@ -24,6 +25,8 @@ enum Command {
     Transport(transport::TransportArguments),
     /// A Linux kernel client in a guest: cairnd, NFS-Ganesha and nfsserve. Needs root.
     Kernel(kernel::KernelArguments),
+    /// Archives in a directory and on an S3 server: cairn, bupstash, restic, rustic, borg. For cairn it needs root.
+    Archive(archive::ArchiveArguments),
     /// The small-file jobs themselves, on a mounted directory; run in the guest.
     #[command(hide = true)]
     Work(work::WorkArguments),
@@ -33,6 +36,7 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Transport(arguments) => transport::run(&arguments),
         Command::Kernel(arguments) => kernel::run(&arguments),
+        Command::Archive(arguments) => archive::run(&arguments),
         Command::Work(arguments) => work::run(&arguments),
     }
 }
