@@ -13,6 +13,7 @@
 //! | `S` | snapshot | volume u64, sequence u64 | [`snapshot`] |
 //! | `I` | snapshot by id | id, 16 bytes | [`snapshot`] |
 //! | `O` | orphan: a removed inode whose extents wait for the sweep | branch u64, inode u64 | [`branch`] |
+//! | `D` | change note | branch u64, epoch u64, inode u64 | [`note`] |
 //! | `R` | reply record | second u64, key of the request, 16 bytes | [`reply`] |
 //! | `H` | object, newest version | branch u64, *body* | this module |
 //! | `h` | object, an older version | branch u64, *body*, last epoch u64 | this module |
@@ -41,6 +42,7 @@ pub mod codec;
 pub mod dirent;
 pub mod extent;
 pub mod inode;
+pub mod note;
 pub mod reply;
 pub mod snapshot;
 pub mod volume;

@@ -72,6 +72,17 @@ fn keys_of_the_catalogue() {
         "4f 0102030405060708 1112131415161718",
     );
     assert_bytes(
+        &note::note_key(BRANCH, EPOCH, INODE),
+        "44 0102030405060708 3132333435363738 1112131415161718",
+    );
+    assert_bytes(
+        &note::bound_key(BRANCH),
+        "44 0102030405060708 0000000000000000 0000000000000000",
+    );
+    let (from, to) = note::notes_range(BRANCH);
+    assert_bytes(&from, "44 0102030405060708 0000000000000000 0000000000000000");
+    assert_bytes(&to, "44 0102030405060709");
+    assert_bytes(
         &snapshot::snapshot_key(VOLUME, 0x4142),
         "53 2122232425262728 0000000000004142",
     );
@@ -92,6 +103,7 @@ fn keys_of_the_catalogue_are_read_back() {
         branch::decode_orphan_key(&branch::orphan_key(BRANCH, INODE)),
         Ok((BRANCH, INODE))
     );
+    assert_eq!(note::decode_note_key(&note::note_key(BRANCH, EPOCH, INODE)), Ok(INODE));
     assert_eq!(
         snapshot::decode_snapshot_key(&snapshot::snapshot_key(VOLUME, 7)),
         Ok((VOLUME, 7))
@@ -345,6 +357,9 @@ fn extents_that_cannot_be_are_refused() {
 
 #[test]
 fn data_and_link_targets_are_stored_as_they_are() {
+    assert_bytes(&note::encode_bound(EPOCH), "3837363534333231");
+    assert_eq!(note::decode_bound(&note::encode_bound(EPOCH)), Ok(EPOCH));
+
     let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
     let store = Store::open(engine.clone()).unwrap();
     let volume = store
@@ -405,7 +420,7 @@ fn branches_and_usage() {
 
 #[test]
 fn cells() {
-    assert_eq!(cell::FORMAT_VERSION, 1);
+    assert_eq!(cell::FORMAT_VERSION, 2);
     assert_eq!(cell::decode_format(&hex("04030201")), Ok(0x0102_0304));
     assert_eq!(
         cell::decode_checkpoint(&hex("0807060504030201")),
@@ -431,7 +446,7 @@ fn cells() {
         pairs,
         [
             ("4663".to_owned(), "0807060504030201".to_owned()),
-            ("4676".to_owned(), "01000000".to_owned())
+            ("4676".to_owned(), "02000000".to_owned())
         ]
     );
 }

@@ -10,6 +10,7 @@ use crate::error::MetadataError;
 use crate::keyspace::branch::{self, BranchRecord};
 use crate::keyspace::codec::DecodeError;
 use crate::keyspace::extent::ExtentRecord;
+use crate::keyspace::note;
 use crate::keyspace::snapshot::{self, SnapshotRecord};
 use crate::keyspace::{HEAD_KEY_PREFIX, ObjectKind, Version, head_key, history_prefix, prefix_end};
 
@@ -34,8 +35,8 @@ impl Store {
             .collect()
     }
 
-    /// Removes the branches that no volume, no snapshot and no other branch refers to, with all their objects; tells how
-    /// many. Volumes must not be made, forked or restored meanwhile, which the catalogue lock sees to.
+    /// Removes the branches that no volume, no snapshot, no pin and no other branch refers to, with all their objects; tells
+    /// how many. Volumes must not be made, forked or restored meanwhile, which the catalogue lock sees to.
     pub fn sweep_branches(&self) -> Result<usize, MetadataError> {
         let _catalogue = self.catalogue.lock();
         let mut branches = BTreeMap::new();
@@ -49,6 +50,7 @@ impl Store {
             referred.push(SnapshotRecord::decode(value)?.point.branch);
             Ok(())
         })?;
+        referred.extend(self.pins.branches());
         let mut live = BTreeSet::new();
         while let Some(id) = referred.pop() {
             if live.insert(id.0)
@@ -70,6 +72,8 @@ impl Store {
                 branch::orphan_key(*id, InodeId(0)),
                 prefix_end(&branch::orphan_key(*id, InodeId(u64::MAX))),
             );
+            let (notes_from, notes_to) = note::notes_range(*id);
+            batch.delete_range(notes_from, notes_to);
             batch.delete(branch::usage_key(*id));
             batch.delete(branch::branch_key(*id));
             self.engine.write(batch, Durability::Process)?;
