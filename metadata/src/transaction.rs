@@ -184,7 +184,11 @@ impl<'a> Transaction<'a> {
                 Change::Remove => None,
             };
             let old = self.engine.get(&key)?;
-            let birth = old.as_deref().map(Version::decode).transpose()?.map(|old| old.birth);
+            let birth = old
+                .as_deref()
+                .map(Version::decode)
+                .transpose()?
+                .map(|old| old.birth);
             if is_attributes && birth != Some(self.epoch) {
                 self.note(inode);
             }
@@ -235,7 +239,11 @@ impl<'a> Transaction<'a> {
     fn note_without_attributes(&mut self, inode: InodeId) -> Result<(), MetadataError> {
         let body = InodeRecord::body(inode);
         let newest = self.engine.get(&head_key(self.branch(), &body))?;
-        let birth = newest.as_deref().map(Version::decode).transpose()?.map(|newest| newest.birth);
+        let birth = newest
+            .as_deref()
+            .map(Version::decode)
+            .transpose()?
+            .map(|newest| newest.birth);
         if birth != Some(self.epoch) && self.view().get(&body)?.is_some() {
             self.note(inode);
         }

@@ -335,12 +335,7 @@ impl<'a> View<'a> {
     }
 
     /// Visits the objects whose bodies lie in `from..to`, in order, until `visit` says no.
-    pub(crate) fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: Visit<'_>,
-    ) -> Result<(), MetadataError> {
+    pub(crate) fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), MetadataError> {
         scan::scan(self.engine, &self.lineage.levels, from, to, visit)
     }
 }

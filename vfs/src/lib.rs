@@ -19,4 +19,4 @@ pub mod volumes;
 pub use error::Error;
 pub use filesystem::FileSystem;
 pub use pending::{Barrier, Pending};
-pub use volumes::{OpenError, Volumes, VolumesParts, VolumesSettings};
+pub use volumes::{OpenError, SnapshotReader, Volumes, VolumesParts, VolumesSettings};

@@ -29,6 +29,9 @@ use crate::{Error, Pending};
 mod background;
 mod control;
 mod diff;
+mod export;
+
+pub use export::SnapshotReader;
 
 /// What the volumes are made of.
 pub struct VolumesParts {

@@ -103,7 +103,10 @@ fn keys_of_the_catalogue_are_read_back() {
         branch::decode_orphan_key(&branch::orphan_key(BRANCH, INODE)),
         Ok((BRANCH, INODE))
     );
-    assert_eq!(note::decode_note_key(&note::note_key(BRANCH, EPOCH, INODE)), Ok(INODE));
+    assert_eq!(
+        note::decode_note_key(&note::note_key(BRANCH, EPOCH, INODE)),
+        Ok(INODE)
+    );
     assert_eq!(
         snapshot::decode_snapshot_key(&snapshot::snapshot_key(VOLUME, 7)),
         Ok((VOLUME, 7))

@@ -1,13 +1,15 @@
-//! What changed between two points, told from the change notes of the epochs between them.
+//! What changed between two points, told from the change notes of the epochs between them, and which snapshots are near.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
-use cairn_types::{BranchId, Epoch, InodeId};
+use cairn_types::{BranchId, Epoch, InodeId, SnapshotId, VolumeId};
 
 use super::Store;
 use crate::error::MetadataError;
 use crate::keyspace::branch::Point;
 use crate::keyspace::note;
+use crate::keyspace::snapshot::SnapshotRecord;
 use crate::view::Lineage;
 
 /// Most inodes that [`Store::changed_between`] names.
@@ -45,6 +47,40 @@ impl Store {
             }
         }
         Ok(changed.finish())
+    }
+
+    /// The snapshots that a snapshot of `volume` is most likely to differ little from, at most `limit`: first those that it
+    /// descends from, nearest first, itself included and those of the volumes that it was forked from; then the volume's others,
+    /// newest first.
+    pub fn near_snapshots(
+        &self,
+        volume: VolumeId,
+        record: &SnapshotRecord,
+        limit: usize,
+    ) -> Result<Vec<SnapshotId>, MetadataError> {
+        let lineage = Lineage::at(self.engine(), record.point)?;
+        let mut levels = BTreeMap::new();
+        let mut owners = BTreeSet::from([volume]);
+        for (depth, point) in lineage.points().enumerate() {
+            levels.insert(point.branch, (depth, point.epoch));
+            owners.insert(self.branch(point.branch)?.volume);
+        }
+        let mut found = Vec::new();
+        for owner in owners {
+            for (number, snapshot) in self.snapshots(owner)?.into_iter().enumerate() {
+                let level = levels.get(&snapshot.point.branch);
+                match level.filter(|(_, epoch)| snapshot.point.epoch <= *epoch) {
+                    Some((depth, _)) => found.push(((*depth, Reverse(snapshot.point.epoch.0)), snapshot.id)),
+                    None if owner == volume => {
+                        found.push(((usize::MAX, Reverse(number as u64)), snapshot.id))
+                    }
+                    None => {}
+                }
+            }
+        }
+        found.sort_unstable();
+        found.truncate(limit);
+        Ok(found.into_iter().map(|(_, id)| id).collect())
     }
 
     /// Collects what is noted of the point's branch in the epochs after `after` up to the point; `false` if not all is noted, or

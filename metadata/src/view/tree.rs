@@ -82,8 +82,16 @@ impl View<'_> {
             (Some(last), Some(current)) if full => {
                 let (inode, _) = split(&last)?;
                 // Behind an inode without attributes nothing is within one.
-                cursor.inode = if inode == current { inode } else { InodeId(inode.0 + 1) };
-                cursor.within = if inode == current { prefix_end(&last) } else { Vec::new() };
+                cursor.inode = if inode == current {
+                    inode
+                } else {
+                    InodeId(inode.0 + 1)
+                };
+                cursor.within = if inode == current {
+                    prefix_end(&last)
+                } else {
+                    Vec::new()
+                };
             }
             _ => {
                 cursor.inode = cursor.end;

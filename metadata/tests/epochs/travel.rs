@@ -83,7 +83,13 @@ impl Tree {
             });
             items.collect::<Vec<_>>()
         };
-        for (from, to, limit) in [(0, u64::MAX, 1000), (0, u64::MAX, 1), (1, 3, 2), (2, 40, 3), (5, 5, 1)] {
+        for (from, to, limit) in [
+            (0, u64::MAX, 1000),
+            (0, u64::MAX, 1),
+            (1, 3, 2),
+            (2, 40, 3),
+            (5, 5, 1),
+        ] {
             let mut cursor = TreeCursor::new(InodeId(from), InodeId(to));
             let mut found = Vec::new();
             loop {

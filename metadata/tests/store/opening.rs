@@ -1,9 +1,9 @@
 //! Opening: an empty store, one of this format, one of a later format, and damaged ones.
 
-use cairn_metadata::store::OpenVolume;
-use cairn_metadata::{MetadataError, Store};
 use cairn_metadata::engine::memory::MemoryEngine;
 use cairn_metadata::engine::{Batch, Durability, Engine};
+use cairn_metadata::store::OpenVolume;
+use cairn_metadata::{MetadataError, Store};
 use cairn_types::{ErrorKind, InodeId, LogPosition};
 
 use crate::{assert_kind, change, create, dump, fresh, inode, name, open, snapshot};
@@ -72,7 +72,9 @@ fn of_what_format_1_has_seen_nothing_is_said_to_be_unchanged() {
     let (engine, store) = fresh();
     let mut volume = create(&store, "w");
     let touch = |store: &Store, volume: &OpenVolume, number: u64| {
-        change(store, volume, |transaction| transaction.put_inode(InodeId(number), &inode(number)));
+        change(store, volume, |transaction| {
+            transaction.put_inode(InodeId(number), &inode(number))
+        });
     };
     let first = snapshot(&store, &mut volume, 1).point;
     touch(&store, &volume, 2);
@@ -89,10 +91,20 @@ fn of_what_format_1_has_seen_nothing_is_said_to_be_unchanged() {
     let fourth = snapshot(&store, &mut volume, 4).point;
     let fifth = snapshot(&store, &mut volume, 5).point;
     for (one, other) in [(first, second), (second, third), (third, second), (first, fourth)] {
-        assert_eq!(store.changed_between(one, other).unwrap(), None, "{one:?} {other:?}");
+        assert_eq!(
+            store.changed_between(one, other).unwrap(),
+            None,
+            "{one:?} {other:?}"
+        );
     }
-    assert_eq!(store.changed_between(third, fourth).unwrap(), Some(vec![InodeId(4)]));
-    assert_eq!(store.changed_between(fifth, third).unwrap(), Some(vec![InodeId(4)]));
+    assert_eq!(
+        store.changed_between(third, fourth).unwrap(),
+        Some(vec![InodeId(4)])
+    );
+    assert_eq!(
+        store.changed_between(fifth, third).unwrap(),
+        Some(vec![InodeId(4)])
+    );
     assert_eq!(store.changed_between(fifth, fourth).unwrap(), Some(Vec::new()));
     assert_eq!(store.changed_between(second, second).unwrap(), Some(Vec::new()));
 
