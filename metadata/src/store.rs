@@ -23,11 +23,13 @@ use crate::transaction::Transaction;
 use crate::view::{self, LINEAGE_DEPTH_MAX};
 
 mod changes;
+mod import;
 mod pins;
 mod sweep;
 mod upgrade;
 
 pub use changes::CHANGED_INODES_MAX;
+pub use import::{ImportBatch, NewImport};
 pub use pins::BranchPin;
 pub use sweep::SegmentUse;
 

@@ -192,12 +192,12 @@ impl<'a> Transaction<'a> {
             if is_attributes && birth != Some(self.epoch) {
                 self.note(inode);
             }
-            if let (Some(old), Some(birth)) = (&old, birth) {
-                if birth < self.epoch {
-                    let last = Epoch(self.epoch.0 - 1);
-                    self.batch
-                        .put(history_key(self.branch(), &body, last), old.to_vec());
-                }
+            if let (Some(old), Some(birth)) = (&old, birth)
+                && birth < self.epoch
+            {
+                let last = Epoch(self.epoch.0 - 1);
+                self.batch
+                    .put(history_key(self.branch(), &body, last), old.to_vec());
             }
             match value {
                 Some(value) => {

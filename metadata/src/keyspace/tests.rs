@@ -14,10 +14,13 @@ use super::cell::{self, NextIds};
 use super::codec::DecodeError;
 use super::dirent::{self, DirentRecord};
 use super::extent::ExtentRecord;
+use super::import::ImportRecord;
 use super::inode::{self, InodeRecord, kind_code, kind_of};
 use super::snapshot::{self, Origin, SnapshotRecord};
 use super::volume::{self, VolumeRecord};
-use super::{ObjectKind, Version, body, head_key, history_key, history_prefix, prefix_end, reply};
+use super::{
+    ObjectKind, Version, body, head_key, history_key, history_prefix, import, note, prefix_end, reply,
+};
 use crate::engine::memory::MemoryEngine;
 use crate::engine::{Durability, Engine};
 use crate::store::Store;
@@ -78,6 +81,11 @@ fn keys_of_the_catalogue() {
     assert_bytes(
         &note::bound_key(BRANCH),
         "44 0102030405060708 0000000000000000 0000000000000000",
+    );
+    assert_bytes(&import::import_key(&name), "50 612e62");
+    assert_bytes(
+        &import::upward_key(BRANCH, INODE),
+        "51 0102030405060708 1112131415161718",
     );
     let (from, to) = note::notes_range(BRANCH);
     assert_bytes(&from, "44 0102030405060708 0000000000000000 0000000000000000");
@@ -571,6 +579,41 @@ fn snapshots() {
     let place = snapshot::encode_place(VOLUME, 0x4142);
     assert_bytes(&place, "2827262524232221 4241000000000000");
     assert_eq!(snapshot::decode_place(&place), Ok((VOLUME, 0x4142)));
+}
+
+#[test]
+fn imports() {
+    let import = ImportRecord {
+        identity: std::array::from_fn(|index| 0x10 + index as u8),
+        branch: BRANCH,
+        same_origin: true,
+        secret: id(0x50).0,
+        started: Timestamp::new(0x61, 1),
+        progressed: Timestamp::new(0x62, 2),
+        last: INODE,
+        usage: Usage {
+            inodes: 0x71,
+            bytes: 0x72,
+        },
+        links_sum: 0x81,
+        entries_sum: 0x82 << 120,
+    };
+    assert_bytes(
+        &import.encode(),
+        "01 101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f 0807060504030201 01
+        505152535455565758595a5b5c5d5e5f 6100000000000000 01000000 6200000000000000 02000000
+        1817161514131211 7100000000000000 7200000000000000
+        81000000000000000000000000000000 00000000000000000000000000000082",
+    );
+    assert_eq!(ImportRecord::decode(&import.encode()), Ok(import));
+    for change in [(0, 2), (41, 2), (70, 0xff)] {
+        let mut bytes = import.encode();
+        bytes[change.0] = change.1;
+        if change.0 == 70 {
+            bytes.truncate(140);
+        }
+        assert!(ImportRecord::decode(&bytes).is_err(), "{change:?}");
+    }
 }
 
 #[test]

@@ -34,6 +34,17 @@ fn a_reader_streams_what_the_file_system_shows() {
     assert_same(&read(&later, 100), &show(&node, "w"));
     node.volumes.sweep().unwrap();
     assert_eq!(read(&reader, 1000), tree);
+    let changed = later.changed_since(snapshot.id).unwrap();
+    drop((reader, later));
+    let node = node.power_cut(5);
+    let reader = node.reader("w", &snapshot);
+    assert_eq!(read(&reader, 1000), tree);
+    let later = node.volumes.history(&name("w")).unwrap().remove(0);
+    assert_eq!(
+        node.reader("w", &later).changed_since(snapshot.id).unwrap(),
+        changed
+    );
+    assert_eq!(changed.map(|inodes| inodes.len()), Some(3));
 }
 
 #[test]

@@ -64,7 +64,6 @@ impl Randomness for Chance {
 pub struct Node {
     pub engine: Arc<MemoryEngine>,
     pub store: MemoryStore,
-    pub clock: Arc<Ticks>,
     pub volumes: Arc<Volumes>,
 }
 
@@ -101,18 +100,16 @@ pub fn settings() -> VolumesSettings {
 impl Node {
     pub fn open(engine: MemoryEngine, store: MemoryStore, seed: u64) -> Node {
         let engine = Arc::new(engine);
-        let clock = Arc::new(Ticks(AtomicU64::new(seed * 10_000_000)));
         let parts = VolumesParts {
             engine: engine.clone(),
             segments: Arc::new(store.clone()),
-            clock: clock.clone(),
+            clock: Arc::new(Ticks(AtomicU64::new(seed * 10_000_000))),
             randomness: Arc::new(Chance::new(seed)),
         };
         let volumes = Volumes::open(parts, settings()).unwrap();
         Node {
             engine,
             store,
-            clock,
             volumes,
         }
     }
