@@ -71,7 +71,7 @@ pub(crate) fn decode_upward_key(key: &[u8]) -> Result<InodeId, DecodeError> {
 }
 
 impl ImportRecord {
-    const BYTES: usize = 146;
+    const BYTES: usize = 138;
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::with_capacity(Self::BYTES);
