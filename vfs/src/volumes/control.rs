@@ -43,7 +43,7 @@ pub(super) fn stopped(error: Error) -> ControlError {
     }
 }
 
-fn limit(what: &'static str, found: usize, limit: usize) -> Result<(), ControlError> {
+pub(super) fn limit(what: &'static str, found: usize, limit: usize) -> Result<(), ControlError> {
     if found <= limit {
         return Ok(());
     }

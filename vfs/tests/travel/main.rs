@@ -4,5 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod export;
+mod import;
 mod node;
 mod tree;

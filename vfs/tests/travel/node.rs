@@ -64,6 +64,7 @@ impl Randomness for Chance {
 pub struct Node {
     pub engine: Arc<MemoryEngine>,
     pub store: MemoryStore,
+    clock: Arc<Ticks>,
     pub volumes: Arc<Volumes>,
 }
 
@@ -100,16 +101,18 @@ pub fn settings() -> VolumesSettings {
 impl Node {
     pub fn open(engine: MemoryEngine, store: MemoryStore, seed: u64) -> Node {
         let engine = Arc::new(engine);
+        let clock = Arc::new(Ticks(AtomicU64::new(seed * 10_000_000)));
         let parts = VolumesParts {
             engine: engine.clone(),
             segments: Arc::new(store.clone()),
-            clock: Arc::new(Ticks(AtomicU64::new(seed * 10_000_000))),
+            clock: clock.clone(),
             randomness: Arc::new(Chance::new(seed)),
         };
         let volumes = Volumes::open(parts, settings()).unwrap();
         Node {
             engine,
             store,
+            clock,
             volumes,
         }
     }
@@ -122,6 +125,19 @@ impl Node {
     pub fn power_cut(self, seed: u64) -> Node {
         let (engine, store) = (self.engine.power_cut(), self.store.power_cut(seed));
         Node::open(engine, store, seed)
+    }
+
+    /// The node after an orderly stop.
+    pub fn reopen(self) -> Node {
+        let (engine, store) = ((*self.engine).clone(), self.store.clone());
+        let seed = self.clock.0.load(Ordering::Relaxed) / 10_000_000 + 1;
+        drop(self);
+        Node::open(engine, store, seed)
+    }
+
+    /// Moves the clock on.
+    pub fn leap(&self, seconds: u64) {
+        self.clock.0.fetch_add(seconds * 1_000_000, Ordering::Relaxed);
     }
 
     pub fn make_workspace(&self, workspace: &str) {
