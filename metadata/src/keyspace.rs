@@ -13,6 +13,9 @@
 //! | `S` | snapshot | volume u64, sequence u64 | [`snapshot`] |
 //! | `I` | snapshot by id | id, 16 bytes | [`snapshot`] |
 //! | `O` | orphan: a removed inode whose extents wait for the sweep | branch u64, inode u64 | [`branch`] |
+//! | `D` | change note | branch u64, epoch u64, inode u64 | [`note`] |
+//! | `P` | import that is not finished | name of the workspace | [`import`] |
+//! | `Q` | directory of an import whose parent has a higher number | branch u64, inode u64 | [`import`] |
 //! | `R` | reply record | second u64, key of the request, 16 bytes | [`reply`] |
 //! | `H` | object, newest version | branch u64, *body* | this module |
 //! | `h` | object, an older version | branch u64, *body*, last epoch u64 | this module |
@@ -40,7 +43,9 @@ pub mod cell;
 pub mod codec;
 pub mod dirent;
 pub mod extent;
+pub mod import;
 pub mod inode;
+pub mod note;
 pub mod reply;
 pub mod snapshot;
 pub mod volume;

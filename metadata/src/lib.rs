@@ -15,6 +15,7 @@ pub use error::MetadataError;
 pub use keyspace::branch::{BranchRecord, Point, Usage};
 pub use keyspace::dirent::DirentRecord;
 pub use keyspace::extent::ExtentRecord;
+pub use keyspace::import::ImportRecord;
 pub use keyspace::inode::InodeRecord;
 pub use keyspace::snapshot::{Origin, SnapshotRecord};
 pub use keyspace::volume::VolumeRecord;

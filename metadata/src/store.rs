@@ -22,8 +22,15 @@ use crate::keyspace::{Version, head_key, prefix_end, reply};
 use crate::transaction::Transaction;
 use crate::view::{self, LINEAGE_DEPTH_MAX};
 
+mod changes;
+mod import;
+mod pins;
 mod sweep;
+mod upgrade;
 
+pub use changes::CHANGED_INODES_MAX;
+pub use import::{ImportBatch, NewImport};
+pub use pins::BranchPin;
 pub use sweep::SegmentUse;
 
 /// Entries fetched at once when the catalogue is listed.
@@ -34,6 +41,8 @@ pub struct Store {
     engine: Arc<dyn Engine>,
     /// Held while ids are drawn or the name space changes.
     catalogue: Mutex<()>,
+    /// Branches that somebody reads.
+    pins: pins::Pins,
 }
 
 /// What is called with each key and value of a listing.
@@ -68,7 +77,8 @@ pub struct SnapshotDetails {
 }
 
 impl Store {
-    /// Opens the metadata in `engine`, and writes the format version into an empty one.
+    /// Opens the metadata in `engine`, and writes the format version into an empty one. An older format is brought up to date, in
+    /// one batch that is durable on return.
     /// Errors: [`MetadataError::NewerFormat`]; [`MetadataError::Damaged`] or [`MetadataError::Missing`] if there is no telling
     /// the format.
     pub fn open(engine: Arc<dyn Engine>) -> Result<Store, MetadataError> {
@@ -80,6 +90,9 @@ impl Store {
                         found,
                         supported: cell::FORMAT_VERSION,
                     });
+                }
+                if found < cell::FORMAT_VERSION {
+                    upgrade::upgrade(&*engine)?;
                 }
             }
             None if engine.scan(&[0], &[0xff], 1)?.is_empty() => {
@@ -99,6 +112,7 @@ impl Store {
         Ok(Store {
             engine,
             catalogue: Mutex::new(()),
+            pins: pins::Pins::default(),
         })
     }
 

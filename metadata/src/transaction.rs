@@ -3,6 +3,9 @@
 //! A transaction collects changes and turns them, at commit, into one batch of the engine: for every object that was born
 //! in an earlier epoch its old version first goes to the history. The caller excludes other transactions on the same branch
 //! from the first read that a change depends on until the commit.
+//!
+//! The first change of an inode in an epoch also leaves a note ([`crate::keyspace::note`]). That it is the first, the old version
+//! of the attributes tells, which come with every change of an inode; for a change without them they are looked up.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +18,8 @@ use crate::keyspace::branch::{Usage, orphan_key, usage_key};
 use crate::keyspace::dirent::{self, DirentRecord};
 use crate::keyspace::extent::ExtentRecord;
 use crate::keyspace::inode::{self, InodeRecord};
-use crate::keyspace::{Version, head_key, history_key, reply};
+use crate::keyspace::note::note_key;
+use crate::keyspace::{ObjectKind, Version, head_key, history_key, reply};
 use crate::view::{Lineage, View};
 
 /// One change of an object.
@@ -155,10 +159,20 @@ impl<'a> Transaction<'a> {
     /// The batch that makes all changes.
     pub(crate) fn into_batch(mut self) -> Result<Batch, MetadataError> {
         let changes = std::mem::take(&mut self.changes);
+        // Attributes sort before all else of their inode.
+        let mut looked_at = None;
         for (body, change) in changes {
             let key = head_key(self.branch(), &body);
+            let (inode, is_attributes) = split_body(&body);
+            if !is_attributes && looked_at != Some(inode) {
+                self.note_without_attributes(inode)?;
+            }
+            looked_at = Some(inode);
             let value = match change {
                 Change::Insert(value) => {
+                    if is_attributes {
+                        self.note(inode);
+                    }
                     let version = Version {
                         birth: self.epoch,
                         value: Some(&value),
@@ -170,13 +184,20 @@ impl<'a> Transaction<'a> {
                 Change::Remove => None,
             };
             let old = self.engine.get(&key)?;
-            if let Some(old) = &old {
-                let birth = Version::decode(old)?.birth;
-                if birth < self.epoch {
-                    let last = Epoch(self.epoch.0 - 1);
-                    self.batch
-                        .put(history_key(self.branch(), &body, last), old.to_vec());
-                }
+            let birth = old
+                .as_deref()
+                .map(Version::decode)
+                .transpose()?
+                .map(|old| old.birth);
+            if is_attributes && birth != Some(self.epoch) {
+                self.note(inode);
+            }
+            if let (Some(old), Some(birth)) = (&old, birth)
+                && birth < self.epoch
+            {
+                let last = Epoch(self.epoch.0 - 1);
+                self.batch
+                    .put(history_key(self.branch(), &body, last), old.to_vec());
             }
             match value {
                 Some(value) => {
@@ -204,10 +225,44 @@ impl<'a> Transaction<'a> {
         Ok(self.batch)
     }
 
+    /// Notes that the inode changed in this epoch.
+    fn note(&mut self, inode: InodeId) {
+        // Nothing is older than the first epoch of a branch that started empty.
+        if self.epoch > Epoch::FIRST || self.lineage.inherits() {
+            self.batch
+                .put(note_key(self.branch(), self.epoch, inode), Vec::new());
+        }
+    }
+
+    /// Notes a change of an inode whose attributes stay as they are, unless it is noted already or the inode is no more: what
+    /// is left of a removed inode is in no tree.
+    fn note_without_attributes(&mut self, inode: InodeId) -> Result<(), MetadataError> {
+        let body = InodeRecord::body(inode);
+        let newest = self.engine.get(&head_key(self.branch(), &body))?;
+        let birth = newest
+            .as_deref()
+            .map(Version::decode)
+            .transpose()?
+            .map(|newest| newest.birth);
+        if birth != Some(self.epoch) && self.view().get(&body)?.is_some() {
+            self.note(inode);
+        }
+        Ok(())
+    }
+
     /// Commits. On return the changes are visible and have the durability asked for.
     pub fn commit(self, durability: Durability) -> Result<(), MetadataError> {
         let engine = self.engine;
         let batch = self.into_batch()?;
         Ok(engine.write(batch, durability)?)
     }
+}
+
+/// The inode of a body, and whether it is that of its attributes.
+fn split_body(body: &[u8]) -> (InodeId, bool) {
+    let (inode, rest) = body
+        .split_first_chunk::<8>()
+        .expect("every body begins with the number of its inode");
+    let is_attributes = rest.first() == Some(&(ObjectKind::Attributes as u8));
+    (InodeId(u64::from_be_bytes(*inode)), is_attributes)
 }

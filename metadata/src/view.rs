@@ -23,9 +23,13 @@ use crate::keyspace::inode::{self, InodeRecord};
 use crate::keyspace::{ObjectKind, Version, body, branch, head_key, history_key, prefix_end};
 
 mod scan;
+mod tree;
 
 /// Most branches that one may descend from.
 pub const LINEAGE_DEPTH_MAX: u32 = 1024;
+
+/// Is called with the body and the value of each object of a scan, until it says no.
+pub(crate) type Visit<'a> = &'a mut dyn FnMut(&Bytes, &Bytes) -> bool;
 
 /// One branch of a lineage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +77,14 @@ impl Lineage {
     /// The branch itself.
     pub fn branch(&self) -> BranchId {
         self.levels.first().map_or(BranchId(0), |level| level.branch)
+    }
+
+    /// The points that it consists of, the branch's own first. A live one counts as the end of the last epoch that there can be.
+    pub(crate) fn points(&self) -> impl Iterator<Item = Point> + '_ {
+        self.levels.iter().map(|level| Point {
+            branch: level.branch,
+            epoch: level.epoch.unwrap_or(Epoch(u64::MAX)),
+        })
     }
 
     /// Whether the branch has ancestors.
@@ -323,12 +335,7 @@ impl<'a> View<'a> {
     }
 
     /// Visits the objects whose bodies lie in `from..to`, in order, until `visit` says no.
-    pub(crate) fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), MetadataError> {
+    pub(crate) fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), MetadataError> {
         scan::scan(self.engine, &self.lineage.levels, from, to, visit)
     }
 }

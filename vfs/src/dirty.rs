@@ -208,7 +208,7 @@ pub(crate) fn next_data_version(before: u64, time: Timestamp) -> u64 {
 /// | offset | width | field (little-endian) |
 /// | --- | --- | --- |
 /// | 0 | 1 | layout, 1 |
-/// | 1 | 8 | branch |
+/// | 1 | 8 | branch; 0 of data that an import appends, which a replay passes over |
 /// | 9 | 8 | inode |
 /// | 17 | 8 | offset in the file |
 /// | 25 | 8 + 4 | time of the write: seconds (signed), nanoseconds |
@@ -222,6 +222,8 @@ pub(crate) struct LoggedWrite {
 
 impl LoggedWrite {
     pub const BYTES: usize = 37;
+    /// The branch of what is no write to a live branch: ids of branches begin at 1.
+    pub const NOBODY: cairn_types::BranchId = cairn_types::BranchId(0);
 
     pub fn encode(&self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];

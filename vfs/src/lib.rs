@@ -11,6 +11,7 @@ mod extent_cache;
 pub mod filesystem;
 pub mod pending;
 mod permission;
+mod references;
 mod space;
 mod sync;
 mod volume;
@@ -19,4 +20,7 @@ pub mod volumes;
 pub use error::Error;
 pub use filesystem::FileSystem;
 pub use pending::{Barrier, Pending};
-pub use volumes::{OpenError, Volumes, VolumesParts, VolumesSettings};
+pub use volumes::{
+    Import, ImportError, ImportFault, ImportRequest, ImportStatus, ImportedSnapshot, OpenError,
+    SnapshotReader, Volumes, VolumesParts, VolumesSettings,
+};

@@ -9,7 +9,7 @@
 //! - `applying`: held shared over the same time; taken exclusively for a moment to learn a position of the log below which
 //!   every record has been noted.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,14 +18,15 @@ use cairn_metadata::engine::Durability;
 use cairn_metadata::store::OpenVolume;
 use cairn_metadata::{InodeRecord, Lineage, MetadataError, Store, Transaction, View};
 use cairn_types::{
-    BranchId, ByteRange, Clock, ErrorKind, Extent, FileKind, InodeId, Randomness, SegmentId, Timestamp,
-    VolumeId,
+    BranchId, ByteRange, Clock, ErrorKind, Extent, FileKind, InodeId, Randomness, Timestamp, VolumeId,
+    WorkspaceName,
 };
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::dirty::{DirtyFile, LoggedWrite, Overlay};
 use crate::extent_cache::ExtentCache;
 use crate::filesystem::{Attributes, Before, Change, ObjectId, ReplyRecord};
+use crate::references::References;
 use crate::sync::{BothBarriers, GroupSync};
 use crate::volumes::VolumesSettings;
 use crate::{Error, Pending};
@@ -69,8 +70,10 @@ pub(crate) struct Shared {
     pub overlay_extents: AtomicU64,
     /// Bytes acknowledged as unstable and not yet synced or committed.
     pub unstable_bytes: AtomicU64,
-    /// While a sweep looks for segments that nothing refers to: those that something came to refer to meanwhile.
-    pub referred_meanwhile: Mutex<Option<HashSet<SegmentId>>>,
+    /// What keeps segments of the log besides the metadata.
+    pub references: References,
+    /// The workspaces that somebody is importing for. Held while imports are begun, abandoned and forgotten.
+    pub importing: Mutex<BTreeSet<WorkspaceName>>,
     /// Wakes the background flush before its time.
     pub flush_early: crate::space::Nudge,
 }
@@ -428,10 +431,8 @@ impl<'a> Work<'a> {
         for new in merged.iter() {
             self.transaction.put_extent(inode, &new);
             record.used += u64::from(new.extent.length());
-            if let Extent::Log(slice) = &new.extent
-                && let Some(referred) = self.volume.shared.referred_meanwhile.lock().as_mut()
-            {
-                referred.insert(slice.segment());
+            if let Extent::Log(slice) = &new.extent {
+                self.volume.shared.references.note(slice.segment());
             }
         }
         adjust(&mut record);

@@ -21,6 +21,7 @@ use crate::filesystem::{
     Attributes, Caller, Capacity, Change, CreateMode, Created, Entry, Export, FileSystem, Found, Linked,
     Listed, ObjectId, ReadData, Record, Renamed, ReplyRecord, SetAttributes, SpecialFile, Stability, Written,
 };
+use crate::references::References;
 use crate::space::{Nudge, SpaceGuard};
 use crate::sync::GroupSync;
 use crate::volume::{Shared, Volume, chain, metadata_failed};
@@ -29,6 +30,11 @@ use crate::{Error, Pending};
 mod background;
 mod control;
 mod diff;
+mod export;
+mod import;
+
+pub use export::SnapshotReader;
+pub use import::{Import, ImportError, ImportFault, ImportRequest, ImportStatus, ImportedSnapshot};
 
 /// What the volumes are made of.
 pub struct VolumesParts {
@@ -174,7 +180,8 @@ impl Volumes {
             applying: RwLock::new(()),
             overlay_extents: AtomicU64::new(0),
             unstable_bytes: AtomicU64::new(0),
-            referred_meanwhile: Mutex::new(None),
+            references: References::default(),
+            importing: Mutex::default(),
             flush_early: Nudge::default(),
             clock: parts.clock,
             randomness: parts.randomness,

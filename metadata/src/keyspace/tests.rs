@@ -14,10 +14,13 @@ use super::cell::{self, NextIds};
 use super::codec::DecodeError;
 use super::dirent::{self, DirentRecord};
 use super::extent::ExtentRecord;
+use super::import::ImportRecord;
 use super::inode::{self, InodeRecord, kind_code, kind_of};
 use super::snapshot::{self, Origin, SnapshotRecord};
 use super::volume::{self, VolumeRecord};
-use super::{ObjectKind, Version, body, head_key, history_key, history_prefix, prefix_end, reply};
+use super::{
+    ObjectKind, Version, body, head_key, history_key, history_prefix, import, note, prefix_end, reply,
+};
 use crate::engine::memory::MemoryEngine;
 use crate::engine::{Durability, Engine};
 use crate::store::Store;
@@ -72,6 +75,22 @@ fn keys_of_the_catalogue() {
         "4f 0102030405060708 1112131415161718",
     );
     assert_bytes(
+        &note::note_key(BRANCH, EPOCH, INODE),
+        "44 0102030405060708 3132333435363738 1112131415161718",
+    );
+    assert_bytes(
+        &note::bound_key(BRANCH),
+        "44 0102030405060708 0000000000000000 0000000000000000",
+    );
+    assert_bytes(&import::import_key(&name), "50 612e62");
+    assert_bytes(
+        &import::upward_key(BRANCH, INODE),
+        "51 0102030405060708 1112131415161718",
+    );
+    let (from, to) = note::notes_range(BRANCH);
+    assert_bytes(&from, "44 0102030405060708 0000000000000000 0000000000000000");
+    assert_bytes(&to, "44 0102030405060709");
+    assert_bytes(
         &snapshot::snapshot_key(VOLUME, 0x4142),
         "53 2122232425262728 0000000000004142",
     );
@@ -91,6 +110,10 @@ fn keys_of_the_catalogue_are_read_back() {
     assert_eq!(
         branch::decode_orphan_key(&branch::orphan_key(BRANCH, INODE)),
         Ok((BRANCH, INODE))
+    );
+    assert_eq!(
+        note::decode_note_key(&note::note_key(BRANCH, EPOCH, INODE)),
+        Ok(INODE)
     );
     assert_eq!(
         snapshot::decode_snapshot_key(&snapshot::snapshot_key(VOLUME, 7)),
@@ -345,6 +368,9 @@ fn extents_that_cannot_be_are_refused() {
 
 #[test]
 fn data_and_link_targets_are_stored_as_they_are() {
+    assert_bytes(&note::encode_bound(EPOCH), "3837363534333231");
+    assert_eq!(note::decode_bound(&note::encode_bound(EPOCH)), Ok(EPOCH));
+
     let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
     let store = Store::open(engine.clone()).unwrap();
     let volume = store
@@ -405,7 +431,7 @@ fn branches_and_usage() {
 
 #[test]
 fn cells() {
-    assert_eq!(cell::FORMAT_VERSION, 1);
+    assert_eq!(cell::FORMAT_VERSION, 2);
     assert_eq!(cell::decode_format(&hex("04030201")), Ok(0x0102_0304));
     assert_eq!(
         cell::decode_checkpoint(&hex("0807060504030201")),
@@ -431,7 +457,7 @@ fn cells() {
         pairs,
         [
             ("4663".to_owned(), "0807060504030201".to_owned()),
-            ("4676".to_owned(), "01000000".to_owned())
+            ("4676".to_owned(), "02000000".to_owned())
         ]
     );
 }
@@ -553,6 +579,41 @@ fn snapshots() {
     let place = snapshot::encode_place(VOLUME, 0x4142);
     assert_bytes(&place, "2827262524232221 4241000000000000");
     assert_eq!(snapshot::decode_place(&place), Ok((VOLUME, 0x4142)));
+}
+
+#[test]
+fn imports() {
+    let import = ImportRecord {
+        identity: std::array::from_fn(|index| 0x10 + index as u8),
+        branch: BRANCH,
+        same_origin: true,
+        secret: id(0x50).0,
+        started: Timestamp::new(0x61, 1),
+        progressed: Timestamp::new(0x62, 2),
+        last: INODE,
+        usage: Usage {
+            inodes: 0x71,
+            bytes: 0x72,
+        },
+        links_sum: 0x81,
+        entries_sum: 0x82 << 120,
+    };
+    assert_bytes(
+        &import.encode(),
+        "01 101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f 0807060504030201 01
+        505152535455565758595a5b5c5d5e5f 6100000000000000 01000000 6200000000000000 02000000
+        1817161514131211 7100000000000000 7200000000000000
+        81000000000000000000000000000000 00000000000000000000000000000082",
+    );
+    assert_eq!(ImportRecord::decode(&import.encode()), Ok(import));
+    for change in [(0, 2), (41, 2), (70, 0xff)] {
+        let mut bytes = import.encode();
+        bytes[change.0] = change.1;
+        if change.0 == 70 {
+            bytes.truncate(137);
+        }
+        assert!(ImportRecord::decode(&bytes).is_err(), "{change:?}");
+    }
 }
 
 #[test]

@@ -10,6 +10,8 @@ use crate::error::MetadataError;
 use crate::keyspace::branch::{self, BranchRecord};
 use crate::keyspace::codec::DecodeError;
 use crate::keyspace::extent::ExtentRecord;
+use crate::keyspace::import;
+use crate::keyspace::note;
 use crate::keyspace::snapshot::{self, SnapshotRecord};
 use crate::keyspace::{HEAD_KEY_PREFIX, ObjectKind, Version, head_key, history_prefix, prefix_end};
 
@@ -34,8 +36,8 @@ impl Store {
             .collect()
     }
 
-    /// Removes the branches that no volume, no snapshot and no other branch refers to, with all their objects; tells how
-    /// many. Volumes must not be made, forked or restored meanwhile, which the catalogue lock sees to.
+    /// Removes the branches that no volume, no snapshot, no import, no pin and no other branch refers to, with all their objects; tells
+    /// how many. Volumes must not be made, forked or restored meanwhile, which the catalogue lock sees to.
     pub fn sweep_branches(&self) -> Result<usize, MetadataError> {
         let _catalogue = self.catalogue.lock();
         let mut branches = BTreeMap::new();
@@ -49,6 +51,8 @@ impl Store {
             referred.push(SnapshotRecord::decode(value)?.point.branch);
             Ok(())
         })?;
+        referred.extend(self.pins.branches());
+        referred.extend(self.imports()?.iter().map(|(_, import)| import.branch));
         let mut live = BTreeSet::new();
         while let Some(id) = referred.pop() {
             if live.insert(id.0)
@@ -69,6 +73,12 @@ impl Store {
             batch.delete_range(
                 branch::orphan_key(*id, InodeId(0)),
                 prefix_end(&branch::orphan_key(*id, InodeId(u64::MAX))),
+            );
+            let (notes_from, notes_to) = note::notes_range(*id);
+            batch.delete_range(notes_from, notes_to);
+            batch.delete_range(
+                import::upward_key(*id, InodeId(0)),
+                prefix_end(&import::upward_key(*id, InodeId(u64::MAX))),
             );
             batch.delete(branch::usage_key(*id));
             batch.delete(branch::branch_key(*id));

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use bytes::Bytes;
 use cairn_types::Epoch;
 
-use super::Level;
+use super::{Level, Visit};
 use crate::engine::{Engine, Pair};
 use crate::error::MetadataError;
 use crate::keyspace::codec::DecodeError;
@@ -244,7 +244,7 @@ pub(super) fn scan(
     levels: &[Level],
     from: &[u8],
     to: &[u8],
-    visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    visit: Visit<'_>,
 ) -> Result<(), MetadataError> {
     let mut cursors = Vec::with_capacity(levels.len());
     for level in levels {

@@ -12,6 +12,7 @@ use proptest::strategy::{Just, Strategy};
 use proptest::test_runner::{Config, TestRunner};
 
 mod concurrent;
+mod travel;
 mod tree;
 mod world;
 

@@ -88,13 +88,13 @@ pub enum Change {
 /// One state of a volume.
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
-    inodes: BTreeMap<u64, InodeRecord>,
+    pub inodes: BTreeMap<u64, InodeRecord>,
     /// By directory and name.
-    entries: BTreeMap<(u64, Vec<u8>), DirentRecord>,
+    pub entries: BTreeMap<(u64, Vec<u8>), DirentRecord>,
     /// By inode and end.
-    extents: BTreeMap<(u64, u64), ExtentRecord>,
-    inline: BTreeMap<u64, Vec<u8>>,
-    links: BTreeMap<u64, Vec<u8>>,
+    pub extents: BTreeMap<(u64, u64), ExtentRecord>,
+    pub inline: BTreeMap<u64, Vec<u8>>,
+    pub links: BTreeMap<u64, Vec<u8>>,
     /// The next cookie by directory: part of the state, as it is in the attributes of a directory.
     cookies: BTreeMap<u64, u64>,
 }

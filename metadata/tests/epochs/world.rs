@@ -382,6 +382,36 @@ impl World {
                 let lineage = Lineage::at(engine, point).unwrap();
                 let context = format!("{what} at {point:?} of volume {}", volume.open.id);
                 tree.check(&View::new(engine, &lineage), volume.fresh, &context);
+                tree.check_items(&View::new(engine, &lineage), &context);
+            }
+        }
+        self.check_changes();
+    }
+
+    /// Compares what is said to have changed with what differs, between many pairs of states.
+    fn check_changes(&self) {
+        let mut states: Vec<(Point, &Tree, usize)> = Vec::new();
+        for (number, volume) in self.model.volumes.iter().enumerate() {
+            let snapshots = volume.snapshots.iter();
+            states.extend(snapshots.map(|(record, tree)| (record.point, tree, number)));
+            states.extend(volume.points.iter().map(|(point, tree)| (*point, tree, number)));
+        }
+        for (index, (one, before, volume)) in states.iter().enumerate() {
+            for other in [index, index + 1, index * 5 + 2] {
+                let (other, after, other_volume) = &states[other % states.len()];
+                let changed = self.store().changed_between(*one, *other).unwrap();
+                let context = format!("{one:?} and {other:?}");
+                let Some(changed) = changed else {
+                    assert_ne!(volume, other_volume, "{context} have a common ancestor");
+                    continue;
+                };
+                assert!(changed.is_sorted_by(|a, b| a < b), "{context}: {changed:?}");
+                for inode in before.differing(after) {
+                    assert!(changed.contains(&inode), "{inode} of {context}: {changed:?}");
+                }
+                if one == other {
+                    assert_eq!(changed, [], "{context}");
+                }
             }
         }
     }

@@ -1,11 +1,12 @@
 //! Opening: an empty store, one of this format, one of a later format, and damaged ones.
 
-use cairn_metadata::MetadataError;
 use cairn_metadata::engine::memory::MemoryEngine;
 use cairn_metadata::engine::{Batch, Durability, Engine};
-use cairn_types::{ErrorKind, LogPosition};
+use cairn_metadata::store::OpenVolume;
+use cairn_metadata::{MetadataError, Store};
+use cairn_types::{ErrorKind, InodeId, LogPosition};
 
-use crate::{assert_kind, create, dump, fresh, name, open};
+use crate::{assert_kind, change, create, dump, fresh, inode, name, open, snapshot};
 
 fn engine_with(key: &[u8], value: &[u8]) -> MemoryEngine {
     let engine = MemoryEngine::new();
@@ -23,7 +24,7 @@ fn an_empty_store_gets_the_format_durably() {
     let stored = dump(&engine.power_cut());
     assert_eq!(stored.len(), 1);
     assert_eq!(stored[0].0, "Fv");
-    assert_eq!(stored[0].1.as_ref(), [1, 0, 0, 0]);
+    assert_eq!(stored[0].1.as_ref(), [2, 0, 0, 0]);
 }
 
 #[test]
@@ -39,21 +40,82 @@ fn a_store_is_opened_as_it_was_left() {
 
 #[test]
 fn a_later_format_is_refused_and_left_alone() {
-    let engine = engine_with(b"Fv", &[2, 0, 0, 0]);
+    let engine = engine_with(b"Fv", &[3, 0, 0, 0]);
     let before = dump(&engine);
     let refused = open(&engine).err().unwrap();
     assert!(
         matches!(
             refused,
             MetadataError::NewerFormat {
-                found: 2,
-                supported: 1
+                found: 3,
+                supported: 2
             }
         ),
         "{refused:?}"
     );
     assert_eq!(refused.kind(), ErrorKind::Invalid);
     assert_eq!(dump(&engine), before);
+}
+
+/// Takes the notes away, as a store of format 1 has none.
+fn as_format_1(engine: &MemoryEngine) -> MemoryEngine {
+    let old = engine.power_cut();
+    let mut batch = Batch::default();
+    batch.delete_range(b"D".to_vec(), b"E".to_vec());
+    batch.put(b"Fv".to_vec(), vec![1, 0, 0, 0]);
+    old.write(batch, Durability::Power).unwrap();
+    old
+}
+
+#[test]
+fn of_what_format_1_has_seen_nothing_is_said_to_be_unchanged() {
+    let (engine, store) = fresh();
+    let mut volume = create(&store, "w");
+    let touch = |store: &Store, volume: &OpenVolume, number: u64| {
+        change(store, volume, |transaction| {
+            transaction.put_inode(InodeId(number), &inode(number))
+        });
+    };
+    let first = snapshot(&store, &mut volume, 1).point;
+    touch(&store, &volume, 2);
+    let second = snapshot(&store, &mut volume, 2).point;
+    touch(&store, &volume, 3);
+    engine.sync().unwrap();
+    drop(store);
+
+    let engine = as_format_1(&engine);
+    let store = open(&engine).unwrap();
+    assert_eq!(store.volumes().unwrap(), [volume.clone()]);
+    let third = snapshot(&store, &mut volume, 3).point;
+    touch(&store, &volume, 4);
+    let fourth = snapshot(&store, &mut volume, 4).point;
+    let fifth = snapshot(&store, &mut volume, 5).point;
+    for (one, other) in [(first, second), (second, third), (third, second), (first, fourth)] {
+        assert_eq!(
+            store.changed_between(one, other).unwrap(),
+            None,
+            "{one:?} {other:?}"
+        );
+    }
+    assert_eq!(
+        store.changed_between(third, fourth).unwrap(),
+        Some(vec![InodeId(4)])
+    );
+    assert_eq!(
+        store.changed_between(fifth, third).unwrap(),
+        Some(vec![InodeId(4)])
+    );
+    assert_eq!(store.changed_between(fifth, fourth).unwrap(), Some(Vec::new()));
+    assert_eq!(store.changed_between(second, second).unwrap(), Some(Vec::new()));
+
+    // The upgrade is one durable step, done once.
+    let before = dump(&engine);
+    drop(store);
+    drop(open(&engine).unwrap());
+    assert_eq!(dump(&engine), before);
+    let cut = as_format_1(&engine);
+    drop(open(&cut).unwrap());
+    assert_eq!(dump(&cut.power_cut()), dump(&cut));
 }
 
 #[test]

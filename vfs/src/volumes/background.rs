@@ -2,17 +2,18 @@
 //!
 //! Each job is a method that does one round; the thread only decides when.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use cairn_metadata::engine::Durability;
-use cairn_types::{InodeId, LogPosition, VolumeId};
+use cairn_types::{InodeId, LogPosition, SegmentId, Timestamp, VolumeId};
 use parking_lot::RwLock;
 
 use super::Volumes;
+use super::import::FORGOTTEN_SECONDS;
 use crate::Error;
 use crate::space::Nudge;
 use crate::volume::{Shared, Volume, log_failed, metadata_failed};
@@ -70,7 +71,8 @@ impl Volumes {
         self.worker().flush()
     }
 
-    /// Frees what nothing refers to any more: extents of removed files, branches, segments of the log, old replies.
+    /// Frees what nothing refers to any more: extents of removed files, branches, segments of the log, old
+    /// replies, imports that do not go on.
     pub fn sweep(&self) -> Result<(), Error> {
         self.worker().sweep()
     }
@@ -131,8 +133,23 @@ impl Worker {
         for volume in self.all() {
             volume.sweep_orphans()?;
         }
+        self.forget_imports()?;
         self.shared.store.sweep_branches().map_err(metadata_failed)?;
         self.free_segments()
+    }
+
+    /// Forgets the imports that nobody is at and that have not come further for long.
+    fn forget_imports(&self) -> Result<(), Error> {
+        let store = &self.shared.store;
+        let running = self.shared.importing.lock();
+        let until = self.shared.now().seconds().saturating_sub(FORGOTTEN_SECONDS);
+        for (name, import) in store.imports().map_err(metadata_failed)? {
+            if import.progressed < Timestamp::new(until, 0) && !running.contains(&name) {
+                store.abandon_import(&name).map_err(metadata_failed)?;
+                tracing::info!(workspace = %name, "forgot an import that did not go on");
+            }
+        }
+        Ok(())
     }
 
     /// Removes the segments of the log that end at or below the checkpoint and that no extent refers to.
@@ -155,11 +172,12 @@ impl Worker {
             .sync()
             .map_err(|error| metadata_failed(error.into()))?;
         // Extents move between keys while they are read: one that a change puts behind the reader is noted by the change.
-        *self.shared.referred_meanwhile.lock() = Some(HashSet::new());
+        let references = &self.shared.references;
+        references.begin_reading();
         let used = store.segments_in_use().map_err(metadata_failed);
-        let referred = self.shared.referred_meanwhile.lock().take().unwrap_or_default();
+        let (noted, kept_from) = references.end_reading(&self.shared.log);
         let used = used?;
-        let free = |id| !used.contains_key(id) && !referred.contains(id);
+        let free = |id: &SegmentId| *id < kept_from && !used.contains_key(id) && !noted.contains(id);
         for segment in old.iter().filter(|segment| free(&segment.id)) {
             match self.shared.log.remove_segment(segment.id) {
                 Ok(()) => tracing::info!(

@@ -23,7 +23,7 @@ use crate::volume::{State, Volume, chain, log_failed, metadata_failed};
 /// Candidates that an ambiguous reference lists.
 const CANDIDATES_MAX: usize = 10;
 
-fn failed(error: MetadataError) -> ControlError {
+pub(super) fn failed(error: MetadataError) -> ControlError {
     match error.kind() {
         ErrorKind::NoSpace => ControlError::NoSpace,
         kind => ControlError::Storage {
@@ -33,7 +33,7 @@ fn failed(error: MetadataError) -> ControlError {
     }
 }
 
-fn stopped(error: Error) -> ControlError {
+pub(super) fn stopped(error: Error) -> ControlError {
     match error {
         Error::NoSpace => ControlError::NoSpace,
         error => ControlError::Storage {
@@ -43,7 +43,7 @@ fn stopped(error: Error) -> ControlError {
     }
 }
 
-fn limit(what: &'static str, found: usize, limit: usize) -> Result<(), ControlError> {
+pub(super) fn limit(what: &'static str, found: usize, limit: usize) -> Result<(), ControlError> {
     if found <= limit {
         return Ok(());
     }
@@ -54,7 +54,7 @@ fn limit(what: &'static str, found: usize, limit: usize) -> Result<(), ControlEr
     })
 }
 
-fn snapshot(record: SnapshotRecord) -> Snapshot {
+pub(super) fn snapshot(record: SnapshotRecord) -> Snapshot {
     Snapshot {
         id: record.id,
         origin: match record.origin {
@@ -71,7 +71,7 @@ fn snapshot(record: SnapshotRecord) -> Snapshot {
 }
 
 impl Volumes {
-    fn named(&self, name: &WorkspaceName) -> Result<Arc<Volume>, ControlError> {
+    pub(super) fn named(&self, name: &WorkspaceName) -> Result<Arc<Volume>, ControlError> {
         let id = self.shared.store.volume_named(name).map_err(failed)?;
         let volume = id.and_then(|id| self.volume(id).ok());
         volume.ok_or_else(|| ControlError::NoWorkspace { name: name.clone() })
@@ -93,7 +93,7 @@ impl Volumes {
         }
     }
 
-    fn require_room(&self) -> Result<(), ControlError> {
+    pub(super) fn require_room(&self) -> Result<(), ControlError> {
         if self.has_room() {
             Ok(())
         } else {
@@ -148,7 +148,11 @@ impl Volumes {
         self.admit(new.name, open)
     }
 
-    fn admit(&self, name: WorkspaceName, open: Option<OpenVolume>) -> Result<Workspace, ControlError> {
+    pub(super) fn admit(
+        &self,
+        name: WorkspaceName,
+        open: Option<OpenVolume>,
+    ) -> Result<Workspace, ControlError> {
         let Some(open) = open else {
             return Err(ControlError::WorkspaceExists { name });
         };
@@ -224,7 +228,7 @@ impl Volumes {
     }
 
     /// Locks the volume with everything that was acknowledged in the metadata, durably.
-    fn quiesce<'a>(
+    pub(super) fn quiesce<'a>(
         &self,
         name: &WorkspaceName,
         volume: &'a Volume,
@@ -259,7 +263,7 @@ impl Volumes {
         Ok(snapshot(self.find(name, &volume, reference)?))
     }
 
-    fn find(
+    pub(super) fn find(
         &self,
         name: &WorkspaceName,
         volume: &Volume,
@@ -303,7 +307,7 @@ impl Volumes {
     }
 
     /// Says that nothing fits, or that what fits belongs to another workspace.
-    fn not_found(&self, name: &WorkspaceName, reference: &SnapshotReference) -> ControlError {
+    pub(super) fn not_found(&self, name: &WorkspaceName, reference: &SnapshotReference) -> ControlError {
         for volume in self.all() {
             let Ok(records) = self.shared.store.snapshots(volume.id) else {
                 continue;
