@@ -61,7 +61,7 @@ use refresh::{EndError, read_end};
 
 /// How often a look-up is tried when it finds damaged runs.
 const REPAIRS_MAX: usize = 8;
-/// Names by which the kinds of settings are told; see [`ChunkStoreSettings`].
+/// Bounds of the settings; see [`ChunkStoreSettings`].
 const TABLE_CHUNKS: std::ops::RangeInclusive<usize> = 1..=(1 << 22);
 const CACHE_BYTES: std::ops::RangeInclusive<usize> = 0..=(1 << 36);
 const ENDS_IN_FLIGHT: std::ops::RangeInclusive<usize> = 1..=1024;
@@ -365,7 +365,7 @@ impl Inner {
         }
         Err(ChunkStoreError::Cache {
             operation: "repair",
-            path: PathBuf::new(),
+            path: self.index.directory().to_owned(),
             source: io::Error::new(io::ErrorKind::InvalidData, "its runs are damaged again and again"),
         })
     }

@@ -149,6 +149,11 @@ impl Index {
         Ok((index, found))
     }
 
+    /// Where it is.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Whether a pack that is not condemned holds the chunk.
     pub fn contains(&self, id: &ChunkId) -> Result<bool, DamagedRun> {
         let mut entries = Vec::new();
