@@ -15,6 +15,7 @@ pub mod reclaim;
 pub mod report;
 pub mod repository;
 pub mod root;
+mod sizes;
 pub mod tree;
 mod verify;
 

@@ -230,6 +230,9 @@ impl PackStore for NotedStore {
     }
 }
 
+/// Roots, newest snapshot first, and why others cannot be read.
+pub(super) type Roots = (Vec<ArchiveRoot>, Vec<(SnapshotId, ArchiveError)>);
+
 /// Fetches parts of trees.
 pub(super) struct Nodes<'a>(pub &'a ChunkStore);
 
@@ -403,7 +406,7 @@ impl Repository {
     }
 
     /// All roots, newest snapshot first, and why some cannot be read.
-    pub(super) fn roots(&self) -> Result<(Vec<ArchiveRoot>, Vec<(SnapshotId, ArchiveError)>), ArchiveError> {
+    pub(super) fn roots(&self) -> Result<Roots, ArchiveError> {
         let listed = self.listed()?;
         let fetched = futures_util::stream::iter(listed)
             .map(|snapshot| async move { (snapshot, self.fetch_root(snapshot).await) })

@@ -7,7 +7,6 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use cairn_content::objects::ObjectError;
@@ -18,7 +17,7 @@ use cairn_types::{ChunkId, ErrorKind, InodeId, SnapshotId};
 use parking_lot::Mutex;
 
 use super::error::ArchiveError;
-use super::report::{Damage, Phase, Progress, Sizes, StoreSizes, Verified, VerifyOptions};
+use super::report::{Damage, Phase, Progress, Verified, VerifyOptions};
 use super::repository::{Nodes, Repository};
 use super::root::{ArchiveRoot, root_name};
 use super::tree::{Key, Part, Record, TreeReadError, leaves, read_leaf, records_of};
@@ -225,12 +224,9 @@ impl Repository {
         let wrong = Mutex::new(Found::default());
         let failure = Mutex::new(None);
         std::thread::scope(|scope| {
-            let (done, ended) = sync_channel::<()>(READERS);
             for number in 0..READERS.min(packs.len()) {
-                let (packs, next, throttle, wrong, failure, done) =
-                    (&packs, &next, &throttle, &wrong, &failure, done.clone());
+                let (packs, next, throttle, wrong, failure) = (&packs, &next, &throttle, &wrong, &failure);
                 let work = move || {
-                    let _done = done;
                     let stop = |error: ArchiveError| {
                         failure.lock().get_or_insert(error);
                     };
@@ -254,9 +250,6 @@ impl Repository {
                     failure.lock().get_or_insert(ArchiveError::Thread(error));
                 }
             }
-            drop(done);
-            // Ends when the last of them has.
-            let _ = ended.recv();
         });
         if let Some(error) = failure.into_inner() {
             return Err(error);
@@ -585,78 +578,5 @@ impl Repository {
             }
         }
         Ok(files)
-    }
-
-    /// What one archive takes up. Errors: `NotFound`, `Objects`, `Store`, `Tree`, `Cancelled`.
-    pub fn sizes(&self, snapshot: SnapshotId, progress: &Progress) -> Result<Sizes, ArchiveError> {
-        progress.enter(Phase::Preparing);
-        self.refresh(progress)?;
-        let (roots, _) = self.roots()?;
-        let of = |root: &&ArchiveRoot| root.archive.description.snapshot == snapshot;
-        let root = roots.iter().find(of).ok_or_else(|| ArchiveError::NotFound {
-            store: self.url(),
-            reference: snapshot.to_string(),
-        })?;
-        progress.enter(Phase::Marking);
-        let (alone, others) = (self.store.mark(), self.store.mark());
-        self.mark_archive(&alone, root, progress)?;
-        for other in roots.iter().filter(|root| !of(root)) {
-            self.mark_archive(&others, other, progress)?;
-        }
-        let mut sizes = Sizes {
-            logical_bytes: root.archive.counts.bytes,
-            ..Sizes::default()
-        };
-        for (of_others, found) in others.packs().zip(alone.packs()) {
-            let (of_others, found) = (of_others?, found?);
-            sizes.referred_bytes += found.live_bytes;
-            if found.live_chunks == 0 {
-                continue;
-            }
-            if of_others.live_chunks == 0 {
-                sizes.unique_bytes += found.live_bytes;
-                sizes.reclaimable_stored_bytes += found.live_stored;
-                continue;
-            }
-            let index = self.store.pack_index(&found.pack)?;
-            for frame in index.frames() {
-                let (mut unique, mut all) = (0u64, 0u64);
-                for chunk in index.chunks_of(frame) {
-                    let length = u64::from(chunk.length);
-                    all += length;
-                    if alone.is_marked(&chunk.id)? && !others.is_marked(&chunk.id)? {
-                        unique += length;
-                    }
-                }
-                sizes.unique_bytes += unique;
-                sizes.reclaimable_stored_bytes += u64::from(frame.stored) * unique / all.max(1);
-            }
-        }
-        sizes.shared_bytes = sizes.referred_bytes.saturating_sub(sizes.unique_bytes);
-        Ok(sizes)
-    }
-
-    /// What the whole store takes up. Errors: `Objects`, `Store`, `Tree`, `Cancelled`.
-    pub fn store_sizes(&self, progress: &Progress) -> Result<StoreSizes, ArchiveError> {
-        progress.enter(Phase::Preparing);
-        self.refresh(progress)?;
-        let (roots, failed) = self.roots()?;
-        progress.enter(Phase::Marking);
-        let mark = self.store.mark();
-        for root in &roots {
-            self.mark_archive(&mark, root, progress)?;
-        }
-        let mut sizes = StoreSizes {
-            archives: (roots.len() + failed.len()) as u64,
-            ..StoreSizes::default()
-        };
-        for found in mark.packs() {
-            let found = found?;
-            sizes.packs += 1;
-            sizes.stored_bytes += found.bytes;
-            sizes.live_bytes += found.live_bytes;
-            sizes.reclaimable_stored_bytes += found.dead_stored;
-        }
-        Ok(sizes)
     }
 }

@@ -138,7 +138,11 @@ fn pushes_go_on_beside() {
     let random = &mut Random::new(15);
     let trees: Vec<Tree> = (0..12).map(|_| Tree::random(random, 60)).collect();
     std::thread::scope(|scope| {
-        let reclaiming = scope.spawn(|| (0..10).map(|_| reclaim(&repository, 0)).count());
+        let reclaiming = scope.spawn(|| {
+            for _ in 0..10 {
+                reclaim(&repository, 0);
+            }
+        });
         for (number, tree) in (1..).zip(&trees) {
             push(&repository, &ModelSource::new(tree), number).unwrap();
             if number % 3 == 0 {

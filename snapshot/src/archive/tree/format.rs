@@ -124,7 +124,8 @@ fn put_node(out: &mut Vec<u8>, node: &Node) {
     let accessed = node.accessed == node.modified;
     let changed = node.changed == node.modified;
     out.push(kind_code(node.kind));
-    out.push(u8::from(accessed) * ACCESSED_IS_MODIFIED | u8::from(changed) * CHANGED_IS_MODIFIED);
+    let flag = |holds: bool, flag: u8| if holds { flag } else { 0 };
+    out.push(flag(accessed, ACCESSED_IS_MODIFIED) | flag(changed, CHANGED_IS_MODIFIED));
     put(out, u64::from(node.mode));
     put(out, u64::from(node.links));
     put(out, u64::from(node.uid));

@@ -141,7 +141,7 @@ impl<S: NodeSource> Iterator for Records<'_, S> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            while let Some((key, record)) = self.leaf.next() {
+            for (key, record) in self.leaf.by_ref() {
                 if key >= self.leaves.from {
                     return Some(Ok((key, record)));
                 }
