@@ -89,10 +89,9 @@ impl Exit {
             | Reason::StoreKeyUnexpected => Exit::StoreDenied,
             Reason::Cancelled => Exit::Cancelled,
             Reason::StorageCorrupt | Reason::StorageUnavailable | Reason::StorageFailed => Exit::Storage,
-            Reason::FeatureUnsupported
-            | Reason::StoreNewer
-            | Reason::Internal
-            | Reason::Unrecognized => Exit::Internal,
+            Reason::FeatureUnsupported | Reason::StoreNewer | Reason::Internal | Reason::Unrecognized => {
+                Exit::Internal
+            }
         }
     }
 

@@ -8,10 +8,10 @@
 //! they see are made in [`crate::rpc`].
 
 pub mod ends;
+pub mod fenced;
 pub mod identity;
 pub mod repositories;
 pub mod repository;
-pub mod fenced;
 pub mod url;
 
 use std::sync::Arc;

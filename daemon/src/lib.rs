@@ -3,8 +3,8 @@
 //! [`boot`] has the order of start and stop; [`assembly`] the concrete stores; [`config`] every key; [`data_directory`] the
 //! claim to the directory; [`operations`] what takes long; [`rpc`] and [`http`] the edges besides NFS; [`system`] the real clock and randomness.
 
-pub mod arguments;
 pub mod archives;
+pub mod arguments;
 pub mod assembly;
 pub mod boot;
 pub mod config;

@@ -55,7 +55,12 @@ pub struct Node {
 
 impl Node {
     /// A daemon that is starting.
-    pub fn new(config: Config, endpoints: Endpoints, started: Timestamp, operations: Arc<Operations>) -> Self {
+    pub fn new(
+        config: Config,
+        endpoints: Endpoints,
+        started: Timestamp,
+        operations: Arc<Operations>,
+    ) -> Self {
         Node {
             config,
             endpoints,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use cairn_content::objects::{Fence, TakeOver};
 use cairn_snapshot::archive::{
-    Archive, Damage, Description, PackVerdict, Progress, Pulled, Pushed, ReclaimOptions, Reclaimed, Sizes, Source,
-    StoreSizes, Target, Verified, VerifyOptions,
+    Archive, Damage, Description, PackVerdict, Progress, Pulled, Pushed, ReclaimOptions, Reclaimed, Sizes,
+    Source, StoreSizes, Target, Verified, VerifyOptions,
 };
 use cairn_types::{SnapshotId, WorkspaceName};
 
@@ -31,7 +31,12 @@ impl Repository for Fenced {
             true => TakeOver::Yes,
             false => TakeOver::No,
         };
-        let acquiring = Fence::acquire(&parts.objects, parts.owner.clone(), take_over, parts.clock.as_ref());
+        let acquiring = Fence::acquire(
+            &parts.objects,
+            parts.owner.clone(),
+            take_over,
+            parts.clock.as_ref(),
+        );
         parts.runtime.block_on(acquiring)?;
         Ok(())
     }
@@ -91,15 +96,17 @@ impl Repository for Fenced {
 pub struct NoEnds;
 
 impl Ends for NoEnds {
-    fn source(
-        &self,
-        _: &WorkspaceName,
-        _: SnapshotId,
-    ) -> Result<(Box<dyn Source>, Description), WorkError> {
-        Err(ArchiveError::Unsupported { what: "push snapshots" }.into())
+    fn source(&self, _: &WorkspaceName, _: SnapshotId) -> Result<(Box<dyn Source>, Description), WorkError> {
+        Err(ArchiveError::Unsupported {
+            what: "push snapshots",
+        }
+        .into())
     }
 
     fn target(&self, _: &Wanted) -> Result<Box<dyn ImportedTree>, WorkError> {
-        Err(ArchiveError::Unsupported { what: "pull archives" }.into())
+        Err(ArchiveError::Unsupported {
+            what: "pull archives",
+        }
+        .into())
     }
 }

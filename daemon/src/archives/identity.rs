@@ -14,7 +14,8 @@ use crate::data_directory::HandleSecret;
 
 /// Contexts of the derivations. They never change: a changed one would make every store a stranger's.
 const OWNER_CONTEXT: &str = "cairn 2026-11 owner of an object store, from the secret of a data directory";
-const ORIGIN_CONTEXT: &str = "cairn 2026-11 origin of archives, from the secret of a data directory and a volume";
+const ORIGIN_CONTEXT: &str =
+    "cairn 2026-11 origin of archives, from the secret of a data directory and a volume";
 
 /// The owner of stores that the daemon with this data directory is.
 pub fn owner(secret: &HandleSecret, host: &str, directory: &Path) -> Owner {
@@ -63,7 +64,10 @@ mod tests {
         let found = owner(&secret, "h", Path::new("/d"));
         assert_eq!(found.name, "h:/d");
         assert_eq!(found.id.to_string(), "PIN-OWNER");
-        let start: String = origin(&secret, VolumeId(3))[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let start: String = origin(&secret, VolumeId(3))[..8]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         assert_eq!(start, "PIN-ORIGIN");
         assert_ne!(origin(&secret, VolumeId(3)), origin(&secret, VolumeId(4)));
         assert_ne!(owner(&HandleSecret([8; 16]), "h", Path::new("/d")).id, found.id);
@@ -73,6 +77,9 @@ mod tests {
     fn names_fit_a_fence() {
         let long = format!("/{}\u{e9}\n", "\u{e9}".repeat(200));
         let name = owner(&HandleSecret([1; 16]), &host(), Path::new(&long)).name;
-        assert!(name.len() <= 255 && name.len() >= 254 && !name.contains('\n'), "{name}");
+        assert!(
+            name.len() <= 255 && name.len() >= 254 && !name.contains('\n'),
+            "{name}"
+        );
     }
 }

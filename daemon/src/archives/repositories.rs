@@ -114,9 +114,11 @@ impl Repositories {
 /// requests that run.
 fn is_in_use(slot: &Arc<Slot>) -> bool {
     Arc::strong_count(slot) > 1
-        || slot
-            .try_lock()
-            .is_none_or(|repository| repository.as_ref().is_some_and(|open| Arc::strong_count(open) > 1))
+        || slot.try_lock().is_none_or(|repository| {
+            repository
+                .as_ref()
+                .is_some_and(|open| Arc::strong_count(open) > 1)
+        })
 }
 
 /// The name of a store's directory: a hash of its URL, because a URL is no file name.

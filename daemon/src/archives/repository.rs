@@ -4,8 +4,8 @@ use std::fmt;
 
 use cairn_content::objects::{FenceError, ObjectError};
 use cairn_snapshot::archive::{
-    Archive, Damage, Description, PackVerdict, Progress, Pulled, Pushed, ReclaimOptions, Reclaimed, Sizes, Source,
-    SourceError, StoreSizes, Target, TargetError, Verified, VerifyOptions,
+    Archive, Damage, Description, PackVerdict, Progress, Pulled, Pushed, ReclaimOptions, Reclaimed, Sizes,
+    Source, SourceError, StoreSizes, Target, TargetError, Verified, VerifyOptions,
 };
 use cairn_types::SnapshotId;
 

@@ -14,7 +14,9 @@ pub fn parse(text: &str) -> Result<ObjectStoreUrl, ApiError> {
     };
     let url = ObjectStoreUrl::parse(text).map_err(|error| invalid(error.to_string()))?;
     match url.as_str().starts_with("memory:") {
-        true => Err(invalid("a store in memory keeps nothing when cairnd stops".to_owned())),
+        true => Err(invalid(
+            "a store in memory keeps nothing when cairnd stops".to_owned(),
+        )),
         false => Ok(url),
     }
 }
@@ -28,7 +30,17 @@ mod tests {
     #[test]
     fn urls_are_checked_and_secrets_not_repeated() {
         assert_eq!(parse("s3://b/p/").unwrap().as_str(), "s3://b/p");
-        for wrong in ["", "b", "/srv", "ftp://h/x", "file:srv", "s3://", "memory://", "s3://a:hunter2@b", "az://b?s=hunter2"] {
+        for wrong in [
+            "",
+            "b",
+            "/srv",
+            "ftp://h/x",
+            "file:srv",
+            "s3://",
+            "memory://",
+            "s3://a:hunter2@b",
+            "az://b?s=hunter2",
+        ] {
             let error = parse(wrong).unwrap_err();
             assert_eq!(error.reason, Reason::StoreUrlInvalid, "{wrong}");
             assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");

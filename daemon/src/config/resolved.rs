@@ -337,7 +337,11 @@ impl Source<'_> {
 
 /// The tables `[[store]]`.
 impl Source<'_> {
-    fn stores(&self, tables: Vec<Store>, environment: &Environment) -> Result<Vec<StoreSettings>, ConfigError> {
+    fn stores(
+        &self,
+        tables: Vec<Store>,
+        environment: &Environment,
+    ) -> Result<Vec<StoreSettings>, ConfigError> {
         if tables.len() > bounds::STORES_MAX {
             return Err(ConfigError::BadValue {
                 place: Place::File(self.path.to_owned()),
@@ -386,7 +390,8 @@ impl Source<'_> {
             let allowed = table.allow_http.as_ref().is_some_and(|allow| *allow.get_ref());
             let text = endpoint.get_ref();
             if !text.starts_with("https://") && !(allowed && text.starts_with("http://")) {
-                let message = format!("{text:?} does not begin with https://; http:// needs allow_http = true");
+                let message =
+                    format!("{text:?} does not begin with https://; http:// needs allow_http = true");
                 return bad(self.place(endpoint), "store.endpoint", message);
             }
         }
@@ -414,8 +419,18 @@ impl Source<'_> {
                 60,
                 bounds::STORE_REQUEST_SECONDS,
             )?,
-            attempts_max: count("store.attempts_max", table.attempts_max, 6, bounds::STORE_ATTEMPTS)?,
-            requests_max: count("store.requests_max", table.requests_max, 32, bounds::STORE_REQUESTS)?,
+            attempts_max: count(
+                "store.attempts_max",
+                table.attempts_max,
+                6,
+                bounds::STORE_ATTEMPTS,
+            )?,
+            requests_max: count(
+                "store.requests_max",
+                table.requests_max,
+                32,
+                bounds::STORE_REQUESTS,
+            )?,
         };
         Ok(given.settings())
     }

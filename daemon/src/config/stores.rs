@@ -125,7 +125,11 @@ mod tests {
                 ..ObjectOptions::default()
             },
         };
-        let stores = [store("s3://b", "short"), store("s3://b/team/x", "long"), store("file:///srv", "file")];
+        let stores = [
+            store("s3://b", "short"),
+            store("s3://b/team/x", "long"),
+            store("file:///srv", "file"),
+        ];
         for (url, region) in [
             ("s3://b", Some("short")),
             ("s3://b/team", Some("short")),

@@ -130,11 +130,17 @@ mod tests {
         let count = TOLD_MAX as u64 + 3;
         (0..count).for_each(|number| findings.push(verdict(number, 70)));
         let first = findings.since(0);
-        assert_eq!((first.findings.len(), first.more, first.skipped), (TOLD_MAX, true, 0));
+        assert_eq!(
+            (first.findings.len(), first.more, first.skipped),
+            (TOLD_MAX, true, 0)
+        );
         let second = findings.since(first.next);
         assert_eq!((second.more, second.next), (false, count));
         let all: Vec<Finding> = first.findings.into_iter().chain(second.findings).collect();
-        assert_eq!(all, (0..count).map(|number| verdict(number, 70)).collect::<Vec<_>>());
+        assert_eq!(
+            all,
+            (0..count).map(|number| verdict(number, 70)).collect::<Vec<_>>()
+        );
         assert_eq!(findings.since(count).findings, []);
         findings.push(verdict(count, 1));
         assert_eq!(findings.since(count).findings, [verdict(count, 1)]);
@@ -172,6 +178,9 @@ mod tests {
         findings.forget();
         assert_eq!(findings.bytes(), 0);
         let told = findings.since(2);
-        assert_eq!((told.findings.len(), told.skipped, told.next, told.more), (0, 3, 5, false));
+        assert_eq!(
+            (told.findings.len(), told.skipped, told.next, told.more),
+            (0, 3, 5, false)
+        );
     }
 }

@@ -162,11 +162,7 @@ impl Operations {
         Ok((operation, true))
     }
 
-    fn run(
-        &self,
-        operation: &Arc<Operation>,
-        work: impl FnOnce(&Operation) -> Result<Outcome, ApiError>,
-    ) {
+    fn run(&self, operation: &Arc<Operation>, work: impl FnOnce(&Operation) -> Result<Outcome, ApiError>) {
         let (id, kind) = (operation.id, operation.request.kind.as_str());
         let done = catch_unwind(AssertUnwindSafe(|| work(operation)));
         let state = match done {

@@ -8,7 +8,8 @@ use cairn_api::{ApiError, Reason};
 use cairn_snapshot::archive::{PackAction, PackVerdict, Verified};
 
 use super::{
-    ENDED_MAX, FindError, Finding, Kind, Operation, Operations, Outcome, RUNNING_MAX, Request, StartError, State,
+    ENDED_MAX, FindError, Finding, Kind, Operation, Operations, Outcome, RUNNING_MAX, Request, StartError,
+    State,
 };
 use crate::system::{SystemClock, SystemRandomness};
 
@@ -106,7 +107,10 @@ fn each_way_to_end_is_told() {
         }
         assert!(operation.ended().is_some());
         assert_eq!(operation.elapsed(), operation.elapsed());
-        assert_eq!(operations.list().first().map(|newest| newest.id), Some(operation.id));
+        assert_eq!(
+            operations.list().first().map(|newest| newest.id),
+            Some(operation.id)
+        );
     }
     assert_eq!(operations.list().len(), 4);
 }
@@ -148,7 +152,11 @@ fn two_pulls_into_one_workspace_exclude_each_other() {
     say.send(Word::Succeed).unwrap();
     wait_for_end(&first);
     wait_for_end(&other);
-    assert!(operations.start(request(Kind::Pull, "w", "b"), |_| Ok(verified(0))).is_ok());
+    assert!(
+        operations
+            .start(request(Kind::Pull, "w", "b"), |_| Ok(verified(0)))
+            .is_ok()
+    );
 }
 
 #[test]
@@ -181,8 +189,14 @@ fn the_last_that_ended_are_remembered() {
         ids.push(operation.id);
     }
     let listed: Vec<_> = operations.list().iter().map(|operation| operation.id).collect();
-    assert_eq!(listed, ids.iter().rev().take(ENDED_MAX).copied().collect::<Vec<_>>());
-    assert!(matches!(operations.find(&ids[0].to_string()), Err(FindError::NotFound { .. })));
+    assert_eq!(
+        listed,
+        ids.iter().rev().take(ENDED_MAX).copied().collect::<Vec<_>>()
+    );
+    assert!(matches!(
+        operations.find(&ids[0].to_string()),
+        Err(FindError::NotFound { .. })
+    ));
     let last = ids[ENDED_MAX + 2].to_string();
     assert_eq!(operations.find(&last).unwrap().id.to_string(), last);
 }
@@ -194,8 +208,16 @@ fn operations_are_found_by_what_they_begin_with() {
     let id = operation.id.to_string();
     assert_eq!(id.len(), 32);
     assert_eq!(operations.find(&id[..12]).unwrap().id, operation.id);
-    for wrong in ["", &id[..3], "zzzz", &id.to_uppercase().replace(|c: char| c.is_ascii_digit(), "F")] {
-        assert!(matches!(operations.find(wrong), Err(FindError::NotFound { .. })), "{wrong}");
+    for wrong in [
+        "",
+        &id[..3],
+        "zzzz",
+        &id.to_uppercase().replace(|c: char| c.is_ascii_digit(), "F"),
+    ] {
+        assert!(
+            matches!(operations.find(wrong), Err(FindError::NotFound { .. })),
+            "{wrong}"
+        );
     }
     say.send(Word::Succeed).unwrap();
     wait_for_end(&operation);
@@ -209,7 +231,10 @@ fn a_stop_cancels_and_waits_and_refuses_more() {
     let (second, say) = waiting(&operations, request(Kind::Push, "b", ""));
     say.send(Word::UntilCancelled).unwrap();
     assert_eq!(operations.stop(PATIENCE), 0);
-    assert_eq!((first.state(), second.state()), (State::Cancelled, State::Cancelled));
+    assert_eq!(
+        (first.state(), second.state()),
+        (State::Cancelled, State::Cancelled)
+    );
     let refused = operations.start(request(Kind::Push, "c", ""), |_| Ok(verified(0)));
     assert!(matches!(refused, Err(StartError::Stopping)), "{refused:?}");
 }
@@ -250,7 +275,10 @@ fn findings_of_old_operations_are_forgotten_first() {
             operation
         })
         .collect();
-    let kept: Vec<usize> = all.iter().map(|operation| operation.findings_since(0).findings.len()).collect();
+    let kept: Vec<usize> = all
+        .iter()
+        .map(|operation| operation.findings_since(0).findings.len())
+        .collect();
     assert_eq!(kept, [0, 0, 1, 1]);
     assert_eq!(all[0].findings_since(0).skipped, 6);
     assert!(all[3].findings_since(0).more);

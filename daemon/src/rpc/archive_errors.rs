@@ -34,12 +34,13 @@ fn archive_error(error: ArchiveError, store: &str) -> ApiError {
                 .detail("store", store),
             kind => end_error(kind, message),
         },
-        ArchiveError::NotFound { reference } => {
-            ApiError::new(Reason::ArchiveNotFound, format!("store {store} has no archive {reference:?}"))
-                .remedy(format!("`cairn archive list {store}` shows what is there"))
-                .detail("store", store)
-                .detail("reference", reference)
-        }
+        ArchiveError::NotFound { reference } => ApiError::new(
+            Reason::ArchiveNotFound,
+            format!("store {store} has no archive {reference:?}"),
+        )
+        .remedy(format!("`cairn archive list {store}` shows what is there"))
+        .detail("store", store)
+        .detail("reference", reference),
         ArchiveError::Ambiguous {
             reference,
             candidates,
@@ -64,7 +65,9 @@ fn archive_error(error: ArchiveError, store: &str) -> ApiError {
         .detail("damages", 1),
         ArchiveError::NewerVersion { object, found, known } => ApiError::new(
             Reason::StoreNewer,
-            format!("store {store}: {object} has format version {found}, and this cairnd knows up to {known}"),
+            format!(
+                "store {store}: {object} has format version {found}, and this cairnd knows up to {known}"
+            ),
         )
         .remedy(NEWER)
         .detail("store", store)

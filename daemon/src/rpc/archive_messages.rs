@@ -3,7 +3,8 @@
 use cairn_api::convert::timestamp_message;
 use cairn_api::{ApiError, proto};
 use cairn_snapshot::archive::{
-    Archive, Damage, PackAction, PackVerdict, Phase, ProgressNow, Pushed, Reclaimed, Sizes, StoreSizes, Verified,
+    Archive, Damage, PackAction, PackVerdict, Phase, ProgressNow, Pushed, Reclaimed, Sizes, StoreSizes,
+    Verified,
 };
 
 use crate::operations::{Finding, Kind, Operation, Outcome, State};

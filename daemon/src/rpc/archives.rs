@@ -7,9 +7,9 @@ use std::time::Duration;
 use cairn_api::proto::archives_server::Archives;
 use cairn_api::proto::{
     DeleteArchiveRequest, DeleteArchiveResponse, InitStoreRequest, InitStoreResponse, ListArchivesRequest,
-    ListArchivesResponse, PullRequest, PullResponse, PushRequest, PushResponse, ReclaimRequest, ReclaimResponse,
-    RotateKeyRequest, RotateKeyResponse, ShowArchiveRequest, ShowArchiveResponse, TakeOverRequest, TakeOverResponse,
-    VerifyRequest, VerifyResponse,
+    ListArchivesResponse, PullRequest, PullResponse, PushRequest, PushResponse, ReclaimRequest,
+    ReclaimResponse, RotateKeyRequest, RotateKeyResponse, ShowArchiveRequest, ShowArchiveResponse,
+    TakeOverRequest, TakeOverResponse, VerifyRequest, VerifyResponse,
 };
 use cairn_api::{ApiError, ProtoDuration, Reason, convert, proto};
 use cairn_content::objects::ObjectStoreUrl;
@@ -111,7 +111,12 @@ impl Archives for Service {
             convert::reference(reference)?;
         }
         if let Some(rate) = bytes_per_second_max.filter(|rate| *rate < BYTES_PER_SECOND_MIN) {
-            return Err(limit("rate", rate, format!("at least {BYTES_PER_SECOND_MIN} bytes a second")).into());
+            return Err(limit(
+                "rate",
+                rate,
+                format!("at least {BYTES_PER_SECOND_MIN} bytes a second"),
+            )
+            .into());
         }
         let wanted = VerifyWanted {
             store: url::parse(&store)?,
@@ -177,9 +182,7 @@ impl Archives for Service {
         request: Request<ListArchivesRequest>,
     ) -> Result<Response<ListArchivesResponse>, Status> {
         let store = url::parse(&request.into_inner().store)?;
-        let archives = self
-            .ask(store, |archives, store, _| archives.list(store))
-            .await?;
+        let archives = self.ask(store, |archives, store, _| archives.list(store)).await?;
         Ok(Response::new(ListArchivesResponse {
             archives: archives.iter().map(messages::archive).collect(),
         }))
@@ -197,7 +200,9 @@ impl Archives for Service {
         let store = url::parse(&store)?;
         let Some(reference) = reference else {
             let found = self
-                .ask(store, |archives, store, progress| archives.store_sizes(store, progress))
+                .ask(store, |archives, store, progress| {
+                    archives.store_sizes(store, progress)
+                })
                 .await?;
             return Ok(Response::new(ShowArchiveResponse {
                 store_sizes: Some(messages::store_sizes(&found)),
@@ -226,7 +231,9 @@ impl Archives for Service {
         let store = url::parse(&store)?;
         let told = store.to_string();
         let archive = self
-            .ask(store, move |archives, store, _| archives.delete(store, &reference))
+            .ask(store, move |archives, store, _| {
+                archives.delete(store, &reference)
+            })
             .await?;
         tracing::info!(store = told, snapshot = %archive.description.snapshot, "deleted an archive");
         Ok(Response::new(DeleteArchiveResponse {
@@ -297,7 +304,9 @@ impl Service {
     async fn ask<T: Send + 'static>(
         &self,
         store: ObjectStoreUrl,
-        work: impl FnOnce(&archives::Archives, &ObjectStoreUrl, &Progress) -> Result<T, WorkError> + Send + 'static,
+        work: impl FnOnce(&archives::Archives, &ObjectStoreUrl, &Progress) -> Result<T, WorkError>
+        + Send
+        + 'static,
     ) -> Result<T, Status> {
         let permit = Arc::clone(&self.store_requests)
             .acquire_owned()
@@ -340,15 +349,24 @@ fn grace_period(grace: ProtoDuration) -> Result<Duration, ApiError> {
     Duration::try_from(grace)
         .ok()
         .filter(|grace| *grace <= GRACE_MAX)
-        .ok_or_else(|| limit("grace period", seconds, format!("0 to {} seconds", GRACE_MAX.as_secs())))
+        .ok_or_else(|| {
+            limit(
+                "grace period",
+                seconds,
+                format!("0 to {} seconds", GRACE_MAX.as_secs()),
+            )
+        })
 }
 
 fn limit(what: &str, found: impl std::fmt::Display, limit: String) -> ApiError {
-    ApiError::new(Reason::LimitExceeded, format!("the {what} of {found} is out of bounds: {limit}"))
-        .remedy(format!("give {limit}"))
-        .detail("what", what)
-        .detail("found", found)
-        .detail("limit", limit)
+    ApiError::new(
+        Reason::LimitExceeded,
+        format!("the {what} of {found} is out of bounds: {limit}"),
+    )
+    .remedy(format!("give {limit}"))
+    .detail("what", what)
+    .detail("found", found)
+    .detail("limit", limit)
 }
 
 fn no_encryption() -> ApiError {
@@ -371,7 +389,11 @@ mod tests {
         let grace = |seconds, nanos| grace_period(ProtoDuration { seconds, nanos });
         assert_eq!(grace(90, 0).unwrap().as_secs(), 90);
         for wrong in [(-1, 0), (0, -1), (i64::MAX, 0), (400_000_000, 0)] {
-            assert_eq!(grace(wrong.0, wrong.1).unwrap_err().reason, Reason::LimitExceeded, "{wrong:?}");
+            assert_eq!(
+                grace(wrong.0, wrong.1).unwrap_err().reason,
+                Reason::LimitExceeded,
+                "{wrong:?}"
+            );
         }
     }
 

@@ -48,7 +48,13 @@ fn of_objects() -> Vec<(ArchiveError, Reason, &'static [&'static str])> {
     let object: &[&str] = &["object", "store"];
     let (at, source, timeout) = (at(), source(), Duration::from_secs(1));
     let errors = vec![
-        (ObjectError::NotFound { at: at.clone(), source }, Reason::StoreDamaged),
+        (
+            ObjectError::NotFound {
+                at: at.clone(),
+                source,
+            },
+            Reason::StoreDamaged,
+        ),
         (
             ObjectError::Changed {
                 at: at.clone(),
@@ -173,10 +179,26 @@ fn every_failure_has_reason_details_and_remedy() {
             Reason::ArchiveDamaged,
             &["damages", "object", "store"],
         ),
-        (ArchiveError::Target(end(ErrorKind::Invalid)), Reason::ArchiveDamaged, store),
-        (ArchiveError::Target(end(ErrorKind::NoSpace)), Reason::NoSpace, &[]),
-        (ArchiveError::Source(end(ErrorKind::Corrupt)), Reason::StorageCorrupt, &[]),
-        (ArchiveError::Source("of unknown kind".into()), Reason::StorageFailed, &[]),
+        (
+            ArchiveError::Target(end(ErrorKind::Invalid)),
+            Reason::ArchiveDamaged,
+            store,
+        ),
+        (
+            ArchiveError::Target(end(ErrorKind::NoSpace)),
+            Reason::NoSpace,
+            &[],
+        ),
+        (
+            ArchiveError::Source(end(ErrorKind::Corrupt)),
+            Reason::StorageCorrupt,
+            &[],
+        ),
+        (
+            ArchiveError::Source("of unknown kind".into()),
+            Reason::StorageFailed,
+            &[],
+        ),
         (
             ArchiveError::Unsupported { what: "fly" },
             Reason::FeatureUnsupported,
