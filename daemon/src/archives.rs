@@ -12,6 +12,10 @@ pub mod fenced;
 pub mod identity;
 pub mod repositories;
 pub mod repository;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 pub mod url;
 
 use std::sync::Arc;

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use cairn_api::{ApiError, Client, Reason, convert, proto};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::Session;
 use super::outcome::{finding_line, outcome_text};
@@ -49,6 +50,8 @@ pub(super) async fn follow(
             .put(&json::Operation::try_from(operation)?, || format!("{id}\n"))?;
         return Ok(());
     }
+    // One listener for all the time: a signal between two updates counts, too.
+    let mut interrupts = signal(SignalKind::interrupt())?;
     let request = proto::WatchOperationRequest { id: id.clone() };
     let mut stream = client.operations.watch(request).await?.into_inner();
     let mut line = Line::new();
@@ -58,7 +61,7 @@ pub(super) async fn follow(
     let ended = loop {
         let message = tokio::select! {
             message = stream.message() => message,
-            _ = tokio::signal::ctrl_c() => {
+            _ = interrupts.recv() => {
                 if how.interrupt == Interrupt::Leaves || cancelling {
                     line.clear();
                     return Err(left(&id, cancelling));
