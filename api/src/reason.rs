@@ -37,11 +37,11 @@
 //! | `STORE_KEY_UNEXPECTED` | FAILED_PRECONDITION | `store` |
 //! | `ARCHIVE_NOT_FOUND` | NOT_FOUND | `store`, `reference` |
 //! | `ARCHIVE_AMBIGUOUS` | FAILED_PRECONDITION | `store`, `reference`, `candidates` |
-//! | `ARCHIVE_DAMAGED` | DATA_LOSS | `store`, `object`, `damages` |
+//! | `ARCHIVE_DAMAGED` | DATA_LOSS | `store`, `object` |
 //! | `OPERATION_NOT_FOUND` | NOT_FOUND | `operation` |
 //! | `OPERATION_AMBIGUOUS` | FAILED_PRECONDITION | `operation`, `candidates` |
 //! | `OPERATIONS_TOO_MANY` | RESOURCE_EXHAUSTED | `running`, `limit` |
-//! | `OPERATION_CONFLICT` | FAILED_PRECONDITION | `operation` |
+//! | `OPERATION_CONFLICT` | FAILED_PRECONDITION | `operation` or `store` |
 //! | `CANCELLED` | CANCELLED | `operation` |
 //! | `SHUTTING_DOWN` | UNAVAILABLE | |
 //! | `INTERNAL` | INTERNAL | |

@@ -94,13 +94,19 @@ fn not_called<T>() -> Result<Response<T>, Status> {
 
 #[tonic::async_trait]
 impl Archives for FakeDaemon {
-    async fn push(&self, request: Request<proto::PushRequest>) -> Result<Response<proto::PushResponse>, Status> {
+    async fn push(
+        &self,
+        request: Request<proto::PushRequest>,
+    ) -> Result<Response<proto::PushResponse>, Status> {
         self.note(request.get_ref());
         let operation = self.begun(proto::OperationKind::Push);
         Ok(Response::new(proto::PushResponse { operation }))
     }
 
-    async fn pull(&self, request: Request<proto::PullRequest>) -> Result<Response<proto::PullResponse>, Status> {
+    async fn pull(
+        &self,
+        request: Request<proto::PullRequest>,
+    ) -> Result<Response<proto::PullResponse>, Status> {
         self.note(request.get_ref());
         let operation = self.begun(proto::OperationKind::Pull);
         Ok(Response::new(proto::PullResponse { operation }))
@@ -142,7 +148,10 @@ impl Archives for FakeDaemon {
             other => other.repeat(8),
         };
         Ok(Response::new(proto::ShowArchiveResponse {
-            archive: Some(proto::Archive { snapshot, ..archive() }),
+            archive: Some(proto::Archive {
+                snapshot,
+                ..archive()
+            }),
             ..proto::ShowArchiveResponse::default()
         }))
     }
@@ -153,7 +162,10 @@ impl Archives for FakeDaemon {
     ) -> Result<Response<proto::DeleteArchiveResponse>, Status> {
         let snapshot = request.into_inner().reference;
         self.note(&snapshot);
-        let archive = Some(proto::Archive { snapshot, ..archive() });
+        let archive = Some(proto::Archive {
+            snapshot,
+            ..archive()
+        });
         Ok(Response::new(proto::DeleteArchiveResponse { archive }))
     }
 
@@ -210,7 +222,8 @@ impl Operations for FakeDaemon {
                         findings: vec![damage],
                         ..update(running)
                     };
-                    if sender.send(Ok(first)).await.is_err() || cancelled.wait_for(|now| *now).await.is_err() {
+                    if sender.send(Ok(first)).await.is_err() || cancelled.wait_for(|now| *now).await.is_err()
+                    {
                         return;
                     }
                     let ended = operation(proto::OperationKind::Push, proto::OperationState::Cancelled);
@@ -236,7 +249,10 @@ impl Operations for FakeDaemon {
         &self,
         _request: Request<proto::ListOperationsRequest>,
     ) -> Result<Response<proto::ListOperationsResponse>, Status> {
-        let operations = vec![operation(proto::OperationKind::Push, proto::OperationState::Running)];
+        let operations = vec![operation(
+            proto::OperationKind::Push,
+            proto::OperationState::Running,
+        )];
         Ok(Response::new(proto::ListOperationsResponse { operations }))
     }
 
@@ -383,10 +399,27 @@ fn a_detached_operation_is_not_followed() {
         (output.status.code(), text(&output.stdout)),
         (Some(0), format!("{}\n", "9f3e".repeat(8)))
     );
-    let output = daemon.cairn(&["archive", "reclaim", "file:///s", "--detach", "--grace", "7d", "--json"]);
+    let output = daemon.cairn(&[
+        "archive",
+        "reclaim",
+        "file:///s",
+        "--detach",
+        "--grace",
+        "7d",
+        "--json",
+    ]);
     assert_eq!(objects(&output)[0]["kind"], "reclaim");
-    assert!(daemon.requests()[1].contains("seconds: 604800"), "{:?}", daemon.requests());
-    assert!(!daemon.requests().iter().any(|request| request.contains("watched")));
+    assert!(
+        daemon.requests()[1].contains("seconds: 604800"),
+        "{:?}",
+        daemon.requests()
+    );
+    assert!(
+        !daemon
+            .requests()
+            .iter()
+            .any(|request| request.contains("watched"))
+    );
 }
 
 #[test]
@@ -403,7 +436,10 @@ fn a_failed_operation_fails_the_command_as_a_request_would() {
     let daemon = serve(Script::Updates(vec![update(failed)]));
     let output = daemon.cairn(&["push", "w", "file:///s"]);
     assert_eq!(output.status.code(), Some(4));
-    assert_eq!(text(&output.stderr), "cairn: file:///s is owned by h:/d\n  take it over\n");
+    assert_eq!(
+        text(&output.stderr),
+        "cairn: file:///s is owned by h:/d\n  take it over\n"
+    );
     let output = daemon.cairn(&["push", "w", "file:///s", "--json"]);
     let told: Value = serde_json::from_slice(&output.stderr).unwrap();
     assert_eq!(told["error"]["reason"], "STORE_FOREIGN");
@@ -436,7 +472,10 @@ fn damage_is_printed_as_it_is_found_and_has_its_own_exit_code() {
     };
     let first = proto::OperationUpdate {
         findings: vec![damage(1), damage(2)],
-        ..update(operation(proto::OperationKind::Verify, proto::OperationState::Running))
+        ..update(operation(
+            proto::OperationKind::Verify,
+            proto::OperationState::Running,
+        ))
     };
     let last = proto::OperationUpdate {
         findings: vec![damage(3)],
@@ -444,17 +483,34 @@ fn damage_is_printed_as_it_is_found_and_has_its_own_exit_code() {
         ..update(verified)
     };
     let daemon = serve(Script::Updates(vec![first, last]));
-    let output = daemon.cairn(&["archive", "verify", "file:///s", "v1", "--deep", "--limit-rate", "1MiB"]);
+    let output = daemon.cairn(&[
+        "archive",
+        "verify",
+        "file:///s",
+        "v1",
+        "--deep",
+        "--limit-rate",
+        "1MiB",
+    ]);
     assert_eq!(output.status.code(), Some(10), "{output:?}");
     let stdout = text(&output.stdout);
     let lines: Vec<&str> = stdout.lines().collect();
     assert_eq!(lines.len(), 4, "{stdout}");
-    assert_eq!(lines[2], "archive bbbbbbbbbbbb: dir/f\\xff bytes 0 to 10: packs/ab/cd at 3: checksum");
+    assert_eq!(
+        lines[2],
+        "archive bbbbbbbbbbbb: dir/f\\xff bytes 0 to 10: packs/ab/cd at 3: checksum"
+    );
     assert_eq!(lines[3], "1 of 2 archives are sound; looked at 3 packs, read 0 B");
     let stderr = text(&output.stderr);
-    assert!(stderr.contains("2 findings are not shown") && stderr.contains("5 damages were found"), "{stderr}");
+    assert!(
+        stderr.contains("2 findings are not shown") && stderr.contains("5 damages were found"),
+        "{stderr}"
+    );
     let request = &daemon.requests()[0];
-    assert!(request.contains("deep: true") && request.contains("Some(1048576)"), "{request}");
+    assert!(
+        request.contains("deep: true") && request.contains("Some(1048576)"),
+        "{request}"
+    );
 
     let output = daemon.cairn(&["archive", "verify", "file:///s", "--json"]);
     assert_eq!(output.status.code(), Some(10));
@@ -466,7 +522,11 @@ fn damage_is_printed_as_it_is_found_and_has_its_own_exit_code() {
 
 /// Runs a command until it has printed a line, and gives it.
 fn until_it_follows(command: &mut Command) -> (Child, BufReader<std::process::ChildStdout>) {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     stdout.read_line(&mut line).unwrap();
@@ -475,7 +535,11 @@ fn until_it_follows(command: &mut Command) -> (Child, BufReader<std::process::Ch
 }
 
 fn interrupt(child: &Child) {
-    rustix::process::kill_process(rustix::process::Pid::from_child(child), rustix::process::Signal::INT).unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_child(child),
+        rustix::process::Signal::INT,
+    )
+    .unwrap();
 }
 
 #[test]
@@ -486,8 +550,16 @@ fn an_interrupt_cancels_and_says_how_to_go_on() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(13), "{output:?}");
     let stderr = text(&output.stderr);
-    assert!(stderr.contains("cancelled") && stderr.contains("to go on: cairn push w@v1 file:///s\n"), "{stderr}");
-    assert!(daemon.requests().iter().any(|request| request.contains("cancelled")));
+    assert!(
+        stderr.contains("cancelled") && stderr.contains("to go on: cairn push w@v1 file:///s\n"),
+        "{stderr}"
+    );
+    assert!(
+        daemon
+            .requests()
+            .iter()
+            .any(|request| request.contains("cancelled"))
+    );
 }
 
 #[test]
@@ -498,7 +570,12 @@ fn an_interrupted_watch_leaves_the_operation_alone() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(13), "{output:?}");
     assert!(text(&output.stderr).contains("goes on"), "{output:?}");
-    assert!(!daemon.requests().iter().any(|request| request.contains("cancelled")));
+    assert!(
+        !daemon
+            .requests()
+            .iter()
+            .any(|request| request.contains("cancelled"))
+    );
     let unknown = daemon.cairn(&["operation", "watch", "0000"]);
     assert_eq!(unknown.status.code(), Some(3));
 }
@@ -510,15 +587,30 @@ fn an_answer_that_breaks_off_is_no_success() {
     let output = daemon.cairn(&["pull", "file:///s@v1", "new"]);
     assert_eq!(output.status.code(), Some(6), "{output:?}");
     let stderr = text(&output.stderr);
-    assert!(stderr.contains("to go on: cairn pull file:///s@v1 new\n"), "{stderr}");
+    assert!(
+        stderr.contains("to go on: cairn pull file:///s@v1 new\n"),
+        "{stderr}"
+    );
     let request = &daemon.requests()[0];
-    assert!(request.contains("store: \"file:///s\", reference: \"v1\", workspace: \"new\""), "{request}");
+    assert!(
+        request.contains("store: \"file:///s\", reference: \"v1\", workspace: \"new\""),
+        "{request}"
+    );
 }
 
 #[test]
 fn a_deletion_settles_what_is_meant_before_it_begins() {
     let daemon = serve(Script::UntilCancelled);
-    let output = daemon.cairn(&["archive", "delete", "file:///s", "latest", "aaaa", "bbbb", "--yes", "--json"]);
+    let output = daemon.cairn(&[
+        "archive",
+        "delete",
+        "file:///s",
+        "latest",
+        "aaaa",
+        "bbbb",
+        "--yes",
+        "--json",
+    ]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let deleted: Vec<Value> = objects(&output)[0]["deleted"]
         .as_array()

@@ -109,7 +109,7 @@ impl Archives {
         let mut tree = self.ends.target(&Wanted {
             workspace: wanted.workspace.clone(),
             into_existing: wanted.into_existing,
-            identity: repository.identity(&archive),
+            identity: repository.identity(&archive)?,
             archive: archive.clone(),
         })?;
         let pulled = repository.pull(&archive, tree.target(), operation.progress())?;

@@ -85,7 +85,7 @@ impl StoresError {
 }
 
 /// An error and its causes, outermost first.
-fn with_causes(error: &dyn Error) -> String {
+pub(crate) fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -3,6 +3,9 @@
 use std::fmt;
 
 use cairn_content::objects::{FenceError, ObjectError};
+use cairn_content::pipeline::PipelineError;
+use cairn_content::store::{ChunkReadError, ChunkStoreError};
+use cairn_snapshot::archive::tree::TreeReadError;
 use cairn_snapshot::archive::{
     Archive, Damage, Description, PackVerdict, Progress, Pulled, Pushed, ReclaimOptions, Reclaimed, Sizes,
     Source, SourceError, StoreSizes, Target, TargetError, Verified, VerifyOptions,
@@ -32,7 +35,7 @@ pub trait Repository: Send + Sync {
         progress: &Progress,
     ) -> Result<Pulled, ArchiveError>;
     /// Names the archive and the store that it is in.
-    fn identity(&self, archive: &Archive) -> [u8; 32];
+    fn identity(&self, archive: &Archive) -> Result<[u8; 32], ArchiveError>;
     /// What an archive takes up.
     fn sizes(&self, snapshot: SnapshotId, progress: &Progress) -> Result<Sizes, ArchiveError>;
     /// What the store takes up.
@@ -61,70 +64,119 @@ impl fmt::Debug for dyn Repository {
     }
 }
 
-/// Why work on archives failed.
+/// Why something with archives failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    /// It was asked to stop.
-    #[error("the work was cancelled")]
+    /// Somebody asked for it to stop.
+    #[error("cancelled")]
     Cancelled,
-    /// The object store.
+    /// The object store failed.
     #[error(transparent)]
     Objects(#[from] ObjectError),
-    /// The store is somebody else's.
+    /// The store is not ours, or that cannot be told.
     #[error(transparent)]
     Fence(#[from] FenceError),
-    /// The tree that is archived cannot be read.
-    #[error("the snapshot cannot be read: {0}")]
+    /// The packs, or the index over them.
+    #[error(transparent)]
+    Store(#[from] ChunkStoreError),
+    /// A chunk cannot be read.
+    #[error(transparent)]
+    Read(#[from] ChunkReadError),
+    /// A part of an archive's tree cannot be read.
+    #[error(transparent)]
+    Tree(#[from] TreeReadError<ChunkReadError>),
+    /// The pipeline stopped.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    /// What is pushed cannot be read.
+    #[error("what is pushed cannot be read")]
     Source(#[source] SourceError),
-    /// The tree that is pulled cannot be written.
-    #[error("what is pulled cannot be written: {0}")]
+    /// What is pulled into cannot be written.
+    #[error("what is pulled into cannot be written")]
     Target(#[source] TargetError),
-    /// No archive fits.
-    #[error("there is no archive {reference:?}")]
-    NotFound {
-        /// What was asked for.
-        reference: String,
-    },
-    /// Several archives fit.
-    #[error("{reference} fits {} archives", candidates.len())]
-    Ambiguous {
-        /// What was asked for.
-        reference: String,
-        /// What fits.
-        candidates: Vec<SnapshotId>,
-    },
-    /// The root of an archive is damaged.
-    #[error("the archive's root {object} is damaged: {what}")]
-    Root {
-        /// The object.
-        object: String,
-        /// What is wrong.
+    /// What is pushed is not in the order of a tree, or has no root directory: a fault of Cairn.
+    #[error("the tree that is pushed is not in order: {what}")]
+    Order {
+        /// What is wrong with it.
         what: String,
     },
-    /// A later version wrote the archive.
-    #[error("{object} has format version {found}, and this cairnd knows up to {known}")]
+    /// Nothing fits a reference.
+    #[error("object store {store} has no archive {reference}")]
+    NotFound {
+        /// URL of the store.
+        store: String,
+        /// What was asked for.
+        reference: String,
+    },
+    /// Several archives fit a reference.
+    #[error("{reference} fits {} archives of object store {store}", candidates.len())]
+    Ambiguous {
+        /// URL of the store.
+        store: String,
+        /// What was asked for.
+        reference: String,
+        /// What fits, at most ten.
+        candidates: Vec<SnapshotId>,
+    },
+    /// An object that is not what it must be.
+    #[error("object {object} of object store {store} is damaged: {what}")]
+    Damaged {
+        /// URL of the store.
+        store: String,
+        /// The name of the object.
+        object: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// An object of a version that this code does not know.
+    #[error(
+        "object {object} of object store {store} has version {found}; this Cairn knows versions up to {supported}"
+    )]
     NewerVersion {
-        /// The object.
+        /// URL of the store.
+        store: String,
+        /// The name of the object.
         object: String,
         /// Its version.
-        found: u64,
+        found: u32,
         /// The newest that is known.
-        known: u64,
+        supported: u32,
     },
-    /// Stored bytes are not what was written.
-    #[error("{} objects are damaged or missing, the first: {}", .0.len(), first(.0))]
-    Damaged(Vec<Damage>),
+    /// The snapshot is being pushed already, by this process.
+    #[error("snapshot {snapshot} is being pushed to this store already")]
+    Busy {
+        /// The snapshot.
+        snapshot: SnapshotId,
+    },
+    /// The description of a snapshot is longer than an archive takes.
+    #[error("the description of snapshot {snapshot} has {found} bytes; an archive takes {limit}")]
+    Description {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// Bytes that it has.
+        found: usize,
+        /// Bytes that it may have.
+        limit: usize,
+    },
+    /// An option out of its bounds.
+    #[error("{what} is {found} and must be {minimum} to {maximum}")]
+    Option {
+        /// Which.
+        what: &'static str,
+        /// What it is.
+        found: u64,
+        /// The least.
+        minimum: u64,
+        /// The most.
+        maximum: u64,
+    },
+    /// A thread cannot be started.
+    #[error("a thread cannot be started")]
+    Thread(#[source] std::io::Error),
     /// A part that this version does not have.
     #[error("this version of cairnd cannot {what}")]
     Unsupported {
         /// What was asked for.
         what: &'static str,
     },
-}
-
-fn first(damages: &[Damage]) -> String {
-    damages.first().map_or_else(
-        || "none told".to_owned(),
-        |damage| format!("{}: {}", damage.object, damage.what),
-    )
 }

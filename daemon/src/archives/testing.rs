@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use cairn_snapshot::archive::{
-    Archive, Damage, Description, PackAction, PackVerdict, Progress, Pulled, Pushed, ReclaimOptions, Reclaimed, Sizes,
-    Source, SourceError, StoreSizes, Target, TargetError, TreeCounts, Verified, VerifyOptions,
+    Archive, Damage, Description, PackAction, PackVerdict, Progress, Pulled, Pushed, ReclaimOptions,
+    Reclaimed, Sizes, Source, SourceError, StoreSizes, Target, TargetError, TreeCounts, Verified,
+    VerifyOptions,
 };
 use cairn_types::{
     ByteRange, Extent, FileKind, InodeId, Node, SnapshotId, Timestamp, TreeCursor, TreeItem, WorkspaceName,
@@ -61,7 +62,12 @@ impl Repository for FakeRepository {
         Ok(())
     }
 
-    fn push(&self, source: &dyn Source, description: Description, _: &Progress) -> Result<Pushed, ArchiveError> {
+    fn push(
+        &self,
+        source: &dyn Source,
+        description: Description,
+        _: &Progress,
+    ) -> Result<Pushed, ArchiveError> {
         source.bases().map_err(ArchiveError::Source)?;
         let pushed = archive(description);
         self.archives.lock().push(pushed.clone());
@@ -87,9 +93,14 @@ impl Repository for FakeRepository {
                 || archive.description.snapshot.to_string().starts_with(reference)
         };
         let archives = self.archives.lock();
-        archives.iter().find(fits).cloned().ok_or_else(|| ArchiveError::NotFound {
-            reference: reference.to_owned(),
-        })
+        archives
+            .iter()
+            .find(fits)
+            .cloned()
+            .ok_or_else(|| ArchiveError::NotFound {
+                store: "file:///fake".to_owned(),
+                reference: reference.to_owned(),
+            })
     }
 
     fn pull(
@@ -110,8 +121,8 @@ impl Repository for FakeRepository {
         })
     }
 
-    fn identity(&self, archive: &Archive) -> [u8; 32] {
-        [archive.description.snapshot.0[0]; 32]
+    fn identity(&self, archive: &Archive) -> Result<[u8; 32], ArchiveError> {
+        Ok([archive.description.snapshot.0[0]; 32])
     }
 
     fn sizes(&self, _: SnapshotId, _: &Progress) -> Result<Sizes, ArchiveError> {
@@ -162,7 +173,12 @@ impl Repository for FakeRepository {
         _: &Progress,
         verdict: &mut dyn FnMut(PackVerdict),
     ) -> Result<Reclaimed, ArchiveError> {
-        for action in [PackAction::Keep, PackAction::Condemn, PackAction::Keep, PackAction::Remove] {
+        for action in [
+            PackAction::Keep,
+            PackAction::Condemn,
+            PackAction::Keep,
+            PackAction::Remove,
+        ] {
             verdict(PackVerdict {
                 object: "packs/x".to_owned(),
                 action,

@@ -10,7 +10,8 @@ use cairn_types::{SnapshotId, WorkspaceName};
 use super::repositories::{OPEN_MAX, directory_name};
 use super::testing::{FakeEnds, FakeRepository, description};
 use super::{
-    ArchiveError, Archives, PullWanted, Repositories, RepositoriesParts, Repository, VerifyWanted, WorkError, identity,
+    ArchiveError, Archives, PullWanted, Repositories, RepositoriesParts, Repository, VerifyWanted, WorkError,
+    identity,
 };
 use crate::data_directory::HandleSecret;
 use crate::operations::{Finding, Kind, Operation, Operations, Outcome, Request};
@@ -123,7 +124,10 @@ async fn a_pull_is_finished_when_everything_is_there() {
         panic!("{outcome:?}")
     };
     assert_eq!(pulled.archive.description.snapshot, B);
-    assert_eq!((snapshot, safety), (SnapshotId([0xcd; 16]), Some(SnapshotId([0xef; 16]))));
+    assert_eq!(
+        (snapshot, safety),
+        (SnapshotId([0xcd; 16]), Some(SnapshotId([0xef; 16])))
+    );
     let wanted = world.ends.wanted.lock();
     assert_eq!(wanted.len(), 1);
     assert_eq!((wanted[0].identity, wanted[0].into_existing), ([0xbb; 32], true));
@@ -137,16 +141,30 @@ async fn a_cancelled_pull_is_not_finished() {
         cancel_pulls: true,
         ..FakeRepository::default()
     });
-    repository
-        .archives
-        .lock()
-        .extend(FakeRepository::with(vec![description(A, &["v1"])]).archives.lock().drain(..));
+    repository.archives.lock().extend(
+        FakeRepository::with(vec![description(A, &["v1"])])
+            .archives
+            .lock()
+            .drain(..),
+    );
     let world = world(&repository);
-    let failed = world.archives.pull(&pull(&world, "v1"), &operation()).unwrap_err();
-    assert!(matches!(failed, WorkError::Archive(ArchiveError::Cancelled)), "{failed:?}");
+    let failed = world
+        .archives
+        .pull(&pull(&world, "v1"), &operation())
+        .unwrap_err();
+    assert!(
+        matches!(failed, WorkError::Archive(ArchiveError::Cancelled)),
+        "{failed:?}"
+    );
     assert_eq!(world.ends.finished.load(Ordering::Relaxed), 0);
-    let unknown = world.archives.pull(&pull(&world, "v2"), &operation()).unwrap_err();
-    assert!(matches!(unknown, WorkError::Archive(ArchiveError::NotFound { .. })), "{unknown:?}");
+    let unknown = world
+        .archives
+        .pull(&pull(&world, "v2"), &operation())
+        .unwrap_err();
+    assert!(
+        matches!(unknown, WorkError::Archive(ArchiveError::NotFound { .. })),
+        "{unknown:?}"
+    );
     assert_eq!(world.ends.wanted.lock().len(), 1);
 }
 
@@ -165,10 +183,16 @@ async fn verifying_names_archives_and_tells_damage() {
     {
         let options = repository.verified.lock();
         assert_eq!(options[0].archives, [B, A]);
-        assert_eq!((options[0].deep, options[0].bytes_per_second_max), (true, Some(1 << 20)));
+        assert_eq!(
+            (options[0].deep, options[0].bytes_per_second_max),
+            (true, Some(1 << 20))
+        );
     }
     let told = operation.findings_since(0).findings;
-    assert!(matches!(told.as_slice(), [Finding::Damage(damage)] if damage.what == "gone"), "{told:?}");
+    assert!(
+        matches!(told.as_slice(), [Finding::Damage(damage)] if damage.what == "gone"),
+        "{told:?}"
+    );
     wanted.references = vec!["v2".to_owned()];
     assert!(world.archives.verify(&wanted, &operation).is_err());
     assert_eq!(repository.verified.lock().len(), 1);
@@ -183,7 +207,10 @@ async fn packs_that_are_just_kept_are_not_told() {
         dry_run: true,
         ..ReclaimOptions::default()
     };
-    let outcome = world.archives.reclaim(&world.store, &options, &operation).unwrap();
+    let outcome = world
+        .archives
+        .reclaim(&world.store, &options, &operation)
+        .unwrap();
     assert!(matches!(outcome, Outcome::Reclaimed { dry_run: true, .. }));
     let actions: Vec<PackAction> = operation
         .findings_since(0)
@@ -202,11 +229,24 @@ async fn sizes_are_found_out_only_when_asked_for() {
     let repository = FakeRepository::with(vec![description(A, &[])]);
     let world = world(&repository);
     let progress = Default::default();
-    let (archive, none) = world.archives.show(&world.store, "aaaa", false, &progress).unwrap();
+    let (archive, none) = world
+        .archives
+        .show(&world.store, "aaaa", false, &progress)
+        .unwrap();
     assert_eq!((archive.description.snapshot, none), (A, None));
-    let (_, sizes) = world.archives.show(&world.store, "aaaa", true, &progress).unwrap();
+    let (_, sizes) = world
+        .archives
+        .show(&world.store, "aaaa", true, &progress)
+        .unwrap();
     assert_eq!(sizes.map(|sizes| sizes.logical_bytes), Some(9));
-    assert_eq!(world.archives.store_sizes(&world.store, &progress).unwrap().archives, 1);
+    assert_eq!(
+        world
+            .archives
+            .store_sizes(&world.store, &progress)
+            .unwrap()
+            .archives,
+        1
+    );
     world.archives.own(&world.store, true).unwrap();
 }
 
@@ -218,11 +258,16 @@ async fn a_store_is_opened_once_and_shared() {
     let (repositories, opened) = repositories(|| FakeRepository::with(Vec::new()));
     let url = ObjectStoreUrl::parse(&text).unwrap();
     let absent = repositories.get(&url).map(drop).unwrap_err();
-    assert!(matches!(absent, ArchiveError::Objects(ObjectError::NoBucket { .. })), "{absent:?}");
+    assert!(
+        matches!(absent, ArchiveError::Objects(ObjectError::NoBucket { .. })),
+        "{absent:?}"
+    );
     // What has failed is tried again.
     std::fs::create_dir(&path).unwrap();
     let first = repositories.get(&url).unwrap();
-    let second = repositories.get(&ObjectStoreUrl::parse(&format!("{text}/")).unwrap()).unwrap();
+    let second = repositories
+        .get(&ObjectStoreUrl::parse(&format!("{text}/")).unwrap())
+        .unwrap();
     assert!(Arc::ptr_eq(&first, &second));
     assert_eq!(opened.load(Ordering::Relaxed), 1);
 }
@@ -253,5 +298,8 @@ async fn stores_that_nobody_uses_are_closed_when_there_are_too_many() {
 fn directories_of_stores_have_names_that_never_change() {
     let url = ObjectStoreUrl::parse("s3://bucket/prefix").unwrap();
     assert_eq!(directory_name(&url), "PIN-DIRECTORY");
-    assert_ne!(directory_name(&url), directory_name(&ObjectStoreUrl::parse("s3://bucket/prefi").unwrap()));
+    assert_ne!(
+        directory_name(&url),
+        directory_name(&ObjectStoreUrl::parse("s3://bucket/prefi").unwrap())
+    );
 }

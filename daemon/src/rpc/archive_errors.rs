@@ -3,12 +3,15 @@
 
 use cairn_api::{ApiError, Reason};
 use cairn_content::objects::{FenceError, ObjectError};
-use cairn_snapshot::archive::Damage;
+use cairn_content::pipeline::PipelineError;
+use cairn_content::store::{ChunkReadError, ChunkStoreError};
+use cairn_snapshot::archive::tree::TreeReadError;
 use cairn_types::ErrorKind;
 
 use super::errors;
 use crate::archives::ends::kind_of;
 use crate::archives::{ArchiveError, WorkError};
+use crate::assembly::with_causes;
 
 /// What a client is told about work on the store at the URL `store` that failed.
 pub fn work_error(error: WorkError, store: &str) -> ApiError {
@@ -19,65 +22,85 @@ pub fn work_error(error: WorkError, store: &str) -> ApiError {
 }
 
 fn archive_error(error: ArchiveError, store: &str) -> ApiError {
-    let message = error.to_string();
+    let message = with_causes(&error);
     match error {
-        ArchiveError::Cancelled => ApiError::new(Reason::Cancelled, message)
-            .remedy("the same command again goes on where it was")
-            .detail("store", store),
-        ArchiveError::Objects(error) => object_error(error, store),
-        ArchiveError::Fence(error) => fence_error(error, store),
-        ArchiveError::Source(error) => end_error(kind_of(error.as_ref()), message),
+        ArchiveError::Cancelled => cancelled(store),
+        ArchiveError::Objects(error) => object_error(&error, store),
+        ArchiveError::Fence(error) => fence_error(&error, store),
+        ArchiveError::Store(error) => chunk_store_error(&error, store),
+        ArchiveError::Read(error) | ArchiveError::Tree(TreeReadError::Fetch(error)) => {
+            read_error(&error, store)
+        }
+        ArchiveError::Tree(TreeReadError::Damage { chunk, .. }) => damaged(
+            format!("store {store}: {message}"),
+            &format!("chunk {chunk}"),
+            store,
+        ),
+        ArchiveError::Pipeline(error) => pipeline_error(&error, store),
+        ArchiveError::Source(error) => errors::storage(kind_of(error.as_ref()), message),
         ArchiveError::Target(error) => match kind_of(error.as_ref()) {
             // What is pulled makes no sense: nothing of this node is at fault.
-            ErrorKind::Invalid => ApiError::new(Reason::ArchiveDamaged, message)
-                .remedy(verify_remedy(store))
-                .detail("store", store),
-            kind => end_error(kind, message),
+            ErrorKind::Invalid => damaged(format!("store {store}: {message}"), "", store),
+            kind => errors::storage(kind, message),
         },
-        ArchiveError::NotFound { reference } => ApiError::new(
-            Reason::ArchiveNotFound,
-            format!("store {store} has no archive {reference:?}"),
-        )
-        .remedy(format!("`cairn archive list {store}` shows what is there"))
-        .detail("store", store)
-        .detail("reference", reference),
+        ArchiveError::Order { .. } | ArchiveError::Thread(_) => internal(message, store),
+        ArchiveError::NotFound { reference, .. } => ApiError::new(Reason::ArchiveNotFound, message)
+            .remedy(format!("`cairn archive list {store}` shows what is there"))
+            .detail("store", store)
+            .detail("reference", reference),
         ArchiveError::Ambiguous {
             reference,
             candidates,
+            ..
         } => {
             let candidates: Vec<String> = candidates.iter().map(ToString::to_string).collect();
-            ApiError::new(
-                Reason::ArchiveAmbiguous,
-                format!("{reference} fits {} archives of store {store}", candidates.len()),
-            )
-            .remedy("give more digits of the id")
-            .detail("store", store)
-            .detail("reference", reference)
-            .detail("candidates", candidates.join(","))
+            ApiError::new(Reason::ArchiveAmbiguous, message)
+                .remedy("give more digits of the id")
+                .detail("store", store)
+                .detail("reference", reference)
+                .detail("candidates", candidates.join(","))
         }
-        ArchiveError::Root { object, what } => ApiError::new(
-            Reason::ArchiveDamaged,
-            format!("store {store}: the archive's root {object} is damaged: {what}"),
-        )
-        .remedy(verify_remedy(store))
-        .detail("store", store)
-        .detail("object", object)
-        .detail("damages", 1),
-        ArchiveError::NewerVersion { object, found, known } => ApiError::new(
-            Reason::StoreNewer,
-            format!(
-                "store {store}: {object} has format version {found}, and this cairnd knows up to {known}"
-            ),
-        )
-        .remedy(NEWER)
-        .detail("store", store)
-        .detail("object", object)
-        .detail("found", found),
-        ArchiveError::Damaged(damages) => damaged(&damages, store),
+        ArchiveError::Damaged { object, .. } => damaged(message, &object, store),
+        ArchiveError::NewerVersion { object, found, .. } => ApiError::new(Reason::StoreNewer, message)
+            .remedy(NEWER)
+            .detail("store", store)
+            .detail("object", object)
+            .detail("found", found),
+        ArchiveError::Busy { .. } => ApiError::new(Reason::OperationConflict, message)
+            .remedy("wait until that has ended: `cairn operation list` shows it")
+            .detail("store", store),
+        ArchiveError::Description { found, limit, .. } => ApiError::new(Reason::LimitExceeded, message)
+            .remedy("take another snapshot, with a shorter note and fewer tags")
+            .detail("what", "description of the snapshot")
+            .detail("found", found)
+            .detail("limit", limit),
+        ArchiveError::Option {
+            what,
+            found,
+            minimum,
+            maximum,
+        } => ApiError::new(Reason::LimitExceeded, message)
+            .remedy(format!("give {minimum} to {maximum}"))
+            .detail("what", what)
+            .detail("found", found)
+            .detail("limit", maximum),
         ArchiveError::Unsupported { what } => ApiError::new(Reason::FeatureUnsupported, message)
             .remedy("use a later cairnd")
             .detail("feature", what),
     }
+}
+
+fn cancelled(store: &str) -> ApiError {
+    ApiError::new(Reason::Cancelled, "the work was cancelled")
+        .remedy("the same command again goes on where it was")
+        .detail("store", store)
+}
+
+fn internal(message: String, store: &str) -> ApiError {
+    tracing::error!(error = %message, store, "work on archives broke off: please report this");
+    ApiError::new(Reason::Internal, message)
+        .remedy("read the log of cairnd and report the fault")
+        .detail("store", store)
 }
 
 const NEWER: &str = "use the cairnd that wrote it, or a later one";
@@ -89,26 +112,70 @@ fn verify_remedy(store: &str) -> String {
     )
 }
 
-fn damaged(damages: &[Damage], store: &str) -> ApiError {
-    let first = damages.first();
-    let what = first.map_or("it is not told what", |damage| damage.what.as_str());
-    let object = first.map_or("", |damage| damage.object.as_str());
-    let more = match damages.len() {
-        0 | 1 => String::new(),
-        count => format!("; {} more are damaged or missing", count - 1),
-    };
-    ApiError::new(
-        Reason::ArchiveDamaged,
-        format!("store {store}: {object} is damaged or missing: {what}{more}"),
-    )
-    .remedy(verify_remedy(store))
-    .detail("store", store)
-    .detail("object", object)
-    .detail("damages", damages.len())
+/// `object` is empty if it is not known.
+fn damaged(message: String, object: &str, store: &str) -> ApiError {
+    let error = ApiError::new(Reason::ArchiveDamaged, message)
+        .remedy(verify_remedy(store))
+        .detail("store", store);
+    match object {
+        "" => error,
+        object => error.detail("object", object),
+    }
 }
 
-fn object_error(error: ObjectError, store: &str) -> ApiError {
-    let message = error.to_string();
+fn chunk_store_error(error: &ChunkStoreError, store: &str) -> ApiError {
+    let message = with_causes(error);
+    match error {
+        ChunkStoreError::Setting { .. } => internal(message, store),
+        ChunkStoreError::Locked { .. } => ApiError::new(Reason::StorageUnavailable, message)
+            .remedy("end the process that uses the directory, then repeat the command"),
+        // What is known of the store on this node: the stores of the node are at fault, or its disk.
+        ChunkStoreError::Cache { .. } => errors::storage(error.kind(), message),
+        ChunkStoreError::Objects(error) => object_error(error, store),
+        ChunkStoreError::Pack { pack, .. } | ChunkStoreError::NoSuchPack { pack, .. } => {
+            damaged(message, &format!("pack {pack}"), store)
+        }
+        ChunkStoreError::TooManyPacks { .. } => ApiError::new(Reason::StoreFull, message)
+            .remedy("reclaim what is not needed, or begin another store")
+            .detail("store", store),
+        ChunkStoreError::Cancelled => cancelled(store),
+    }
+}
+
+fn read_error(error: &ChunkReadError, store: &str) -> ApiError {
+    let message = with_causes(error);
+    match error {
+        ChunkReadError::Missing { id, .. } => damaged(message, &format!("chunk {id}"), store),
+        ChunkReadError::Length { pack, .. } | ChunkReadError::Damaged { pack, .. } => {
+            damaged(message, &format!("pack {pack}"), store)
+        }
+        ChunkReadError::Fetch { source, .. } => object_error(source, store),
+        ChunkReadError::Index { source, .. } => chunk_store_error(source, store),
+        ChunkReadError::Start(_) | ChunkReadError::Setting { .. } => internal(message, store),
+        ChunkReadError::Stopped => ApiError::new(Reason::ShuttingDown, message)
+            .remedy("the same command again goes on where it was, once cairnd runs"),
+    }
+}
+
+fn pipeline_error(error: &PipelineError, store: &str) -> ApiError {
+    let message = with_causes(error);
+    match error {
+        // The store of packs is the chunk store: other causes come from nowhere.
+        PipelineError::Store(cause) => match cause.downcast_ref::<ChunkStoreError>() {
+            Some(cause) => chunk_store_error(cause, store),
+            None => internal(message, store),
+        },
+        PipelineError::Cancelled => cancelled(store),
+        PipelineError::Setting { .. }
+        | PipelineError::Level(_)
+        | PipelineError::Start(_)
+        | PipelineError::Pack(_)
+        | PipelineError::Panicked => internal(message, store),
+    }
+}
+
+fn object_error(error: &ObjectError, store: &str) -> ApiError {
+    let message = with_causes(error);
     let with = |reason, remedy: &str| {
         ApiError::new(reason, message.clone())
             .remedy(remedy)
@@ -165,8 +232,8 @@ fn object_error(error: ObjectError, store: &str) -> ApiError {
     }
 }
 
-fn fence_error(error: FenceError, store: &str) -> ApiError {
-    let message = error.to_string();
+fn fence_error(error: &FenceError, store: &str) -> ApiError {
+    let message = with_causes(error);
     let with = |reason, remedy: String| {
         ApiError::new(reason, message.clone())
             .remedy(remedy)
@@ -183,7 +250,7 @@ fn fence_error(error: FenceError, store: &str) -> ApiError {
             let owner = found.as_ref().map_or("nobody", |found| found.owner.name.as_str());
             with(Reason::StoreForeign, take_over)
                 .detail("owner", owner)
-                .detail("epoch", found.as_ref().map_or(epoch, |found| found.epoch))
+                .detail("epoch", found.as_ref().map_or(*epoch, |found| found.epoch))
         }
         FenceError::Newer { found, .. } => with(Reason::StoreNewer, NEWER.to_owned())
             .detail("object", "fence")
@@ -198,11 +265,6 @@ fn fence_error(error: FenceError, store: &str) -> ApiError {
         FenceError::OwnerName { .. } => with(Reason::Internal, "report this with the log of cairnd".to_owned()),
         FenceError::Store(error) => object_error(error, store),
     }
-}
-
-/// A failure of the volumes of this node, met on the way.
-fn end_error(kind: ErrorKind, message: String) -> ApiError {
-    errors::storage(kind, message)
 }
 
 #[cfg(test)]

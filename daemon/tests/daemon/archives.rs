@@ -14,8 +14,15 @@ fn url(path: &Path) -> String {
 #[track_caller]
 fn assert_refused(ended: &Ended, reason: &str, code: i32) {
     let error = ended.error();
-    assert_eq!((error["reason"].as_str(), ended.code), (Some(reason), code), "{ended:?}");
-    assert!(!error["remedy"].as_str().unwrap_or_default().is_empty(), "{ended:?}");
+    assert_eq!(
+        (error["reason"].as_str(), ended.code),
+        (Some(reason), code),
+        "{ended:?}"
+    );
+    assert!(
+        !error["remedy"].as_str().unwrap_or_default().is_empty(),
+        "{ended:?}"
+    );
     assert!(ended.stdout.is_empty(), "{ended:?}");
 }
 
@@ -27,7 +34,10 @@ fn a_store_has_one_owner_until_another_takes_it_over() {
     let url = url(&store);
     let first = Daemon::start(&directory.path().join("first"));
     let second = Daemon::start(&directory.path().join("second"));
-    assert_eq!(first.json(&["archive", "init", &url]), json!({ "initialized": url }));
+    assert_eq!(
+        first.json(&["archive", "init", &url]),
+        json!({ "initialized": url })
+    );
     // Said again, it is the same.
     assert_eq!(first.cairn(&["archive", "init", &url]).code, 0);
     let fence = fs::read(store.join("fence")).unwrap();
@@ -36,7 +46,12 @@ fn a_store_has_one_owner_until_another_takes_it_over() {
     let error = refused.error();
     let owner = error["details"]["owner"].as_str().unwrap();
     assert!(owner.ends_with(&first.data.display().to_string()), "{owner}");
-    assert!(error["remedy"].as_str().unwrap().contains(&format!("cairn archive take-over {url}")));
+    assert!(
+        error["remedy"]
+            .as_str()
+            .unwrap()
+            .contains(&format!("cairn archive take-over {url}"))
+    );
     assert_eq!(fs::read(store.join("fence")).unwrap(), fence);
 
     // Not without being asked for twice.
@@ -45,7 +60,11 @@ fn a_store_has_one_owner_until_another_takes_it_over() {
         second.json(&["archive", "take-over", &url, "--yes"]),
         json!({ "taken_over": url })
     );
-    assert_refused(&first.cairn(&["archive", "init", &url, "--json"]), "STORE_FOREIGN", 4);
+    assert_refused(
+        &first.cairn(&["archive", "init", &url, "--json"]),
+        "STORE_FOREIGN",
+        4,
+    );
     // The owner is the data directory, and not the process.
     assert_eq!(second.stop(), 0);
     let second = Daemon::start(&directory.path().join("second"));
@@ -76,30 +95,58 @@ fn each_wrong_store_has_its_reason_and_code_and_changes_nothing() {
     let cases: Vec<(Vec<String>, &str, i32)> = [
         (vec!["archive", "init", "ftp://host/x"], "STORE_URL_INVALID", 5),
         (vec!["archive", "init", "memory://"], "STORE_URL_INVALID", 5),
-        (vec!["archive", "init", "s3://me:hunter2@bucket"], "STORE_URL_INVALID", 5),
+        (
+            vec!["archive", "init", "s3://me:hunter2@bucket"],
+            "STORE_URL_INVALID",
+            5,
+        ),
         (vec!["archive", "init", "relative"], "STORE_URL_INVALID", 5),
         (vec!["archive", "list", "s3://"], "STORE_URL_INVALID", 5),
         (vec!["push", "w@v1", "gopher://x"], "STORE_URL_INVALID", 5),
         (vec!["push", "x", &url(&good)], "WORKSPACE_NOT_FOUND", 3),
         (vec!["push", "w@v2", &url(&good)], "SNAPSHOT_NOT_FOUND", 3),
         (vec!["pull", &url(&good), "w"], "WORKSPACE_EXISTS", 4),
-        (vec!["pull", &url(&good), "x", "--into-existing"], "WORKSPACE_NOT_FOUND", 3),
+        (
+            vec!["pull", &url(&good), "x", "--into-existing"],
+            "WORKSPACE_NOT_FOUND",
+            3,
+        ),
         (vec!["push", "w@v1", &of("absent")], "STORE_NOT_FOUND", 3),
         (vec!["archive", "list", &of("absent")], "STORE_NOT_FOUND", 3),
         (vec!["archive", "verify", &of("absent")], "STORE_NOT_FOUND", 3),
         (vec!["archive", "init", &of("absent")], "STORE_NOT_FOUND", 3),
         (vec!["archive", "init", &of("newer")], "STORE_NEWER", 9),
-        (vec!["archive", "take-over", &of("newer"), "--yes"], "STORE_NEWER", 9),
+        (
+            vec!["archive", "take-over", &of("newer"), "--yes"],
+            "STORE_NEWER",
+            9,
+        ),
         (vec!["archive", "init", &of("broken")], "STORE_DAMAGED", 10),
-        (vec!["archive", "take-over", &of("other"), "--yes"], "STORE_DAMAGED", 10),
-        (vec!["archive", "init", &url(&good), "--encrypt"], "FEATURE_UNSUPPORTED", 9),
-        (vec!["archive", "rotate-key", &url(&good), "--new-key-file", "/k"], "FEATURE_UNSUPPORTED", 9),
+        (
+            vec!["archive", "take-over", &of("other"), "--yes"],
+            "STORE_DAMAGED",
+            10,
+        ),
+        (
+            vec!["archive", "init", &url(&good), "--encrypt"],
+            "FEATURE_UNSUPPORTED",
+            9,
+        ),
+        (
+            vec!["archive", "rotate-key", &url(&good), "--new-key-file", "/k"],
+            "FEATURE_UNSUPPORTED",
+            9,
+        ),
         (
             vec!["archive", "verify", &url(&good), "--limit-rate", "1KiB"],
             "LIMIT_EXCEEDED",
             5,
         ),
-        (vec!["archive", "reclaim", &url(&good), "--grace", "4000d"], "LIMIT_EXCEEDED", 5),
+        (
+            vec!["archive", "reclaim", &url(&good), "--grace", "4000d"],
+            "LIMIT_EXCEEDED",
+            5,
+        ),
         (vec!["operation", "show", "0000"], "OPERATION_NOT_FOUND", 3),
         (vec!["operation", "cancel", "00"], "OPERATION_NOT_FOUND", 3),
         (vec!["operation", "watch", "nonsense"], "OPERATION_NOT_FOUND", 3),
@@ -119,7 +166,10 @@ fn each_wrong_store_has_its_reason_and_code_and_changes_nothing() {
     }
     assert_eq!(listing(&good), before);
     assert_eq!(fs::read_to_string(path("file")).unwrap(), "precious");
-    assert_eq!(fs::read_to_string(path("broken").join("fence")).unwrap(), "nonsense");
+    assert_eq!(
+        fs::read_to_string(path("broken").join("fence")).unwrap(),
+        "nonsense"
+    );
     assert_eq!(daemon.stop(), 0);
 }
 
@@ -131,7 +181,10 @@ fn a_file_in_the_place_of_a_store_is_kept() {
     fs::write(&file, "precious").unwrap();
     let ended = daemon.cairn(&["archive", "init", &url(&file), "--json"]);
     assert_ne!(ended.code, 0, "{ended:?}");
-    assert!(ended.error()["message"].as_str().unwrap().contains(&url(&file)), "{ended:?}");
+    assert!(
+        ended.error()["message"].as_str().unwrap().contains(&url(&file)),
+        "{ended:?}"
+    );
     assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
 }
 
@@ -146,7 +199,11 @@ fn a_store_that_does_not_answer_is_named_and_holds_nothing_up() {
         listener.local_addr().unwrap()
     };
     let keys = directory.path().join("keys");
-    fs::write(&keys, "[default]\naws_access_key_id = a\naws_secret_access_key = hunter2\n").unwrap();
+    fs::write(
+        &keys,
+        "[default]\naws_access_key_id = a\naws_secret_access_key = hunter2\n",
+    )
+    .unwrap();
     let table = |bucket: &str, port: u16| {
         format!(
             "[[store]]\nurl = 's3://{bucket}'\nendpoint = 'http://127.0.0.1:{port}'\nallow_http = true\n\
@@ -181,12 +238,23 @@ fn an_operation_that_failed_is_remembered_with_its_reason() {
     assert_eq!(daemon.json(&["operation", "list"]), json!({ "operations": [] }));
     let absent = url(&directory.path().join("absent"));
     let begun = daemon.json(&["archive", "verify", &absent, "v1", "--detach"]);
-    assert_eq!((&begun["kind"], &begun["reference"]), (&json!("verify"), &json!("v1")));
+    assert_eq!(
+        (&begun["kind"], &begun["reference"]),
+        (&json!("verify"), &json!("v1"))
+    );
     let id = begun["id"].as_str().unwrap();
-    assert_refused(&daemon.cairn(&["operation", "watch", &id[..12], "--json"]), "STORE_NOT_FOUND", 3);
+    assert_refused(
+        &daemon.cairn(&["operation", "watch", &id[..12], "--json"]),
+        "STORE_NOT_FOUND",
+        3,
+    );
     let shown = daemon.json(&["operation", "show", id]);
     assert_eq!(
-        (&shown["state"], &shown["failure"]["reason"], &shown["failure"]["details"]["store"]),
+        (
+            &shown["state"],
+            &shown["failure"]["reason"],
+            &shown["failure"]["details"]["store"]
+        ),
         (&json!("failed"), &json!("STORE_NOT_FOUND"), &json!(absent))
     );
     assert_eq!(daemon.json(&["operation", "list"])["operations"][0], shown);

@@ -1,11 +1,13 @@
 //! Each way that a store or an archive can fail has its reason, its details and a remedy.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_api::Reason;
 use cairn_content::objects::{Context, FenceError, ObjectError, Operation};
-use cairn_snapshot::archive::Damage;
-use cairn_types::{ErrorKind, SnapshotId, WorkspaceName};
+use cairn_content::pipeline::PipelineError;
+use cairn_content::store::{ChunkReadError, ChunkStoreError};
+use cairn_types::{ChunkId, ErrorKind, SnapshotId, WorkspaceName};
 use cairn_vfs::control::ControlError;
 
 use super::work_error;
@@ -33,15 +35,12 @@ fn end(kind: ErrorKind) -> Box<dyn std::error::Error + Send + Sync> {
     })
 }
 
-fn damage() -> Damage {
-    Damage {
-        archive: None,
-        path: None,
-        range: None,
-        object: "packs/ab/cd".to_owned(),
-        offset: None,
-        what: "checksum".to_owned(),
-    }
+fn cache(kind: std::io::ErrorKind) -> ArchiveError {
+    ArchiveError::Store(ChunkStoreError::Cache {
+        operation: "write",
+        path: "/d/stores/x".into(),
+        source: kind.into(),
+    })
 }
 
 fn of_objects() -> Vec<(ArchiveError, Reason, &'static [&'static str])> {
@@ -136,6 +135,10 @@ fn every_failure_has_reason_details_and_remedy() {
         at: at(),
         source: source(),
     };
+    let full = ObjectError::NoSpace {
+        at: at(),
+        source: source(),
+    };
     cases.extend([
         (ArchiveError::Cancelled, Reason::Cancelled, store),
         (ArchiveError::Objects(no_bucket), Reason::StoreNotFound, store),
@@ -144,6 +147,7 @@ fn every_failure_has_reason_details_and_remedy() {
         (broken.into(), Reason::StoreDamaged, &["object", "store"]),
         (
             ArchiveError::NotFound {
+                store: STORE.to_owned(),
                 reference: "v1".to_owned(),
             },
             Reason::ArchiveNotFound,
@@ -151,6 +155,7 @@ fn every_failure_has_reason_details_and_remedy() {
         ),
         (
             ArchiveError::Ambiguous {
+                store: STORE.to_owned(),
                 reference: "abab".to_owned(),
                 candidates: vec![SnapshotId([0xab; 16])],
             },
@@ -158,26 +163,96 @@ fn every_failure_has_reason_details_and_remedy() {
             &["candidates", "reference", "store"],
         ),
         (
-            ArchiveError::Root {
+            ArchiveError::Damaged {
+                store: STORE.to_owned(),
                 object: "archives/x".to_owned(),
                 what: "cut off".to_owned(),
             },
             Reason::ArchiveDamaged,
-            &["damages", "object", "store"],
+            &["object", "store"],
         ),
         (
             ArchiveError::NewerVersion {
+                store: STORE.to_owned(),
                 object: "archives/x".to_owned(),
                 found: 2,
-                known: 1,
+                supported: 1,
             },
             Reason::StoreNewer,
             &["found", "object", "store"],
         ),
         (
-            ArchiveError::Damaged(vec![damage(), damage()]),
+            ArchiveError::Busy {
+                snapshot: SnapshotId([1; 16]),
+            },
+            Reason::OperationConflict,
+            store,
+        ),
+        (
+            ArchiveError::Order {
+                what: "no root".to_owned(),
+            },
+            Reason::Internal,
+            store,
+        ),
+        (
+            ArchiveError::Description {
+                snapshot: SnapshotId([1; 16]),
+                found: 2,
+                limit: 1,
+            },
+            Reason::LimitExceeded,
+            &["found", "limit", "what"],
+        ),
+        (
+            ArchiveError::Option {
+                what: "rate",
+                found: 0,
+                minimum: 1,
+                maximum: 2,
+            },
+            Reason::LimitExceeded,
+            &["found", "limit", "what"],
+        ),
+        (
+            ArchiveError::Store(ChunkStoreError::Cancelled),
+            Reason::Cancelled,
+            store,
+        ),
+        (
+            ArchiveError::Store(ChunkStoreError::TooManyPacks { maximum: 1 }),
+            Reason::StoreFull,
+            store,
+        ),
+        (cache(std::io::ErrorKind::StorageFull), Reason::NoSpace, &[]),
+        (
+            cache(std::io::ErrorKind::PermissionDenied),
+            Reason::StorageFailed,
+            &[],
+        ),
+        (
+            ArchiveError::Read(ChunkReadError::Missing {
+                store: STORE.to_owned(),
+                id: ChunkId([2; 32]),
+            }),
             Reason::ArchiveDamaged,
-            &["damages", "object", "store"],
+            &["object", "store"],
+        ),
+        (
+            ArchiveError::Read(ChunkReadError::Stopped),
+            Reason::ShuttingDown,
+            &[],
+        ),
+        (
+            ArchiveError::Pipeline(PipelineError::Panicked),
+            Reason::Internal,
+            store,
+        ),
+        (
+            // The cause below the pipeline is what counts.
+            ArchiveError::Pipeline(PipelineError::Store(Arc::new(ChunkStoreError::Objects(full)))),
+            Reason::StoreFull,
+            &["object", "store"],
         ),
         (
             ArchiveError::Target(end(ErrorKind::Invalid)),
@@ -214,7 +289,7 @@ fn every_failure_has_reason_details_and_remedy() {
             "{told:?}"
         );
         assert!(!told.remedy.is_empty() && !told.message.is_empty(), "{told:?}");
-        if details.contains(&"store") && reason != Reason::Cancelled && details.len() > 1 {
+        if details.contains(&"object") {
             assert!(told.message.contains(STORE), "{told:?}");
         }
     }
