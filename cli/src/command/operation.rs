@@ -209,7 +209,7 @@ mod tests {
         (all[1].workspace, all[1].reference) = (String::new(), String::new());
         assert_eq!(
             list_text(&all, &TimeZone::UTC).unwrap(),
-            "ID            KIND    OF                  STORE     STATE      STARTED                    TIME\n\
+            "ID            KIND    OF                  STORE     STATE      STARTED                   TIME\n\
              9f3e9f3e9f3e  push    model@aaaaaaaaaaaa  s3://b/p  running    2023-11-14 22:13:20  1 min 1 s\n\
              9f3e9f3e9f3e  verify  everything          s3://b/p  cancelled  2023-11-14 22:13:20  1 min 1 s\n"
         );

@@ -63,7 +63,7 @@ mod tests {
         let secret = HandleSecret([7; 16]);
         let found = owner(&secret, "h", Path::new("/d"));
         assert_eq!(found.name, "h:/d");
-        assert_eq!(found.id.to_string(), "PIN-OWNER");
+        assert_eq!(found.id.to_string(), "ac3aee19f10d7228982707c0aca39ff7");
         let start: String = origin(&secret, VolumeId(3))[..8]
             .iter()
             .map(|byte| format!("{byte:02x}"))

@@ -297,7 +297,7 @@ async fn stores_that_nobody_uses_are_closed_when_there_are_too_many() {
 #[test]
 fn directories_of_stores_have_names_that_never_change() {
     let url = ObjectStoreUrl::parse("s3://bucket/prefix").unwrap();
-    assert_eq!(directory_name(&url), "PIN-DIRECTORY");
+    assert_eq!(directory_name(&url), "982985dbaa9d9b4a04536e8d0dc4e395");
     assert_ne!(
         directory_name(&url),
         directory_name(&ObjectStoreUrl::parse("s3://bucket/prefi").unwrap())
