@@ -8,7 +8,6 @@
 //! they see are made in [`crate::rpc`].
 
 pub mod ends;
-pub mod fenced;
 pub mod identity;
 pub mod repositories;
 pub mod repository;
@@ -22,14 +21,14 @@ use std::sync::Arc;
 
 use cairn_content::objects::ObjectStoreUrl;
 use cairn_snapshot::archive::{
-    Archive, PackAction, Progress, ReclaimOptions, Sizes, StoreSizes, VerifyOptions,
+    Archive, ArchiveError, PackAction, Progress, ReclaimOptions, Sizes, StoreSizes, VerifyOptions,
 };
 use cairn_types::{SnapshotId, WorkspaceName};
 use cairn_vfs::control::ControlError;
 
 pub use ends::{EndError, Ends, Imported, ImportedTree, Wanted};
 pub use repositories::{OpenParts, Repositories, RepositoriesParts};
-pub use repository::{ArchiveError, Repository};
+pub use repository::Repository;
 
 use crate::operations::{Finding, Operation, Outcome};
 
@@ -54,6 +53,12 @@ pub enum WorkError {
     /// The volumes of this node.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// A part that this version does not have.
+    #[error("this version of cairnd cannot {what}")]
+    Unsupported {
+        /// What was asked for.
+        what: &'static str,
+    },
 }
 
 /// What shall be pulled.

@@ -15,8 +15,8 @@ use cairn_vfs::control::{ControlError, Usage};
 use cairn_vfs::{OpenError, Volumes, VolumesParts, VolumesSettings};
 use tokio::net::TcpListener;
 
-use crate::archives::fenced::{self, NoEnds};
-use crate::archives::{Archives, Repositories, RepositoriesParts, identity};
+use crate::archives::ends::NoEnds;
+use crate::archives::{Archives, Repositories, RepositoriesParts, identity, repositories};
 use crate::config::Config;
 use crate::data_directory::DataDirectory;
 use crate::exit::Exit;
@@ -185,7 +185,7 @@ pub fn archives(config: &Config, directory: &DataDirectory) -> Archives {
         clock: Arc::new(SystemClock),
         randomness: Arc::new(SystemRandomness),
         owner: identity::owner(secret, &identity::host(), directory.path()),
-        opener: Box::new(fenced::open),
+        opener: Box::new(repositories::open),
     });
     Archives::new(repositories, Arc::new(NoEnds))
 }

@@ -70,3 +70,21 @@ pub fn kind_of(error: &(dyn Error + Send + Sync + 'static)) -> ErrorKind {
         .downcast_ref::<EndError>()
         .map_or(ErrorKind::Internal, |error| error.kind)
 }
+
+/// Volumes that can be neither archived nor written from archives.
+#[derive(Debug, Clone, Copy)]
+pub struct NoEnds;
+
+impl Ends for NoEnds {
+    fn source(&self, _: &WorkspaceName, _: SnapshotId) -> Result<(Box<dyn Source>, Description), WorkError> {
+        Err(WorkError::Unsupported {
+            what: "push snapshots",
+        })
+    }
+
+    fn target(&self, _: &Wanted) -> Result<Box<dyn ImportedTree>, WorkError> {
+        Err(WorkError::Unsupported {
+            what: "pull archives",
+        })
+    }
+}

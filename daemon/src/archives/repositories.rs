@@ -2,15 +2,20 @@
 //! from it in this process must know of each other.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cairn_content::objects::{ObjectOptions, ObjectStoreUrl, Objects, Owner};
+use cairn_content::store::ChunkStoreError;
+use cairn_snapshot::archive::{self, ArchiveError, RepositoryParts, RepositorySettings};
 use cairn_types::{Clock, Randomness};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use super::repository::{ArchiveError, Repository};
+use super::Repository;
 use crate::config::stores::{StoreSettings, options};
 
 /// Stores that are kept open; beyond that, those that nobody uses are closed.
@@ -26,14 +31,37 @@ pub struct OpenParts {
     pub cache: PathBuf,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Chance.
-    pub randomness: Arc<dyn Randomness>,
     /// Who this daemon is.
     pub owner: Owner,
 }
 
 /// Opens the archives of a store; nothing is asked of it yet.
 pub type Opener = Box<dyn Fn(OpenParts) -> Result<Arc<dyn Repository>, ArchiveError> + Send + Sync>;
+
+/// Opens the archives of a store as they are. Its directory on local disk is made if it is missing.
+pub fn open(parts: OpenParts) -> Result<Arc<dyn Repository>, ArchiveError> {
+    if let Some(parent) = parts.cache.parent() {
+        make_directory(parent).map_err(|source| ChunkStoreError::Cache {
+            operation: "make a directory for",
+            path: parts.cache.clone(),
+            source,
+        })?;
+    }
+    let parts = RepositoryParts {
+        objects: parts.objects,
+        runtime: parts.runtime,
+        cache: parts.cache,
+        clock: parts.clock,
+        owner: parts.owner,
+    };
+    let repository = archive::Repository::open(parts, RepositorySettings::default())?;
+    Ok(Arc::new(repository))
+}
+
+/// For the owner alone: what a store holds is nobody else's business.
+fn make_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
 
 /// What all stores are opened with.
 pub struct RepositoriesParts {
@@ -89,7 +117,6 @@ impl Repositories {
             runtime: parts.runtime.clone(),
             cache: parts.directory.join(directory_name(url)),
             clock: Arc::clone(&parts.clock),
-            randomness: Arc::clone(&parts.randomness),
             owner: parts.owner.clone(),
         })?;
         *repository = Some(Arc::clone(&opened));

@@ -5,16 +5,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use cairn_snapshot::archive::{
-    Archive, Damage, Description, PackAction, PackVerdict, Progress, Pulled, Pushed, ReclaimOptions,
-    Reclaimed, Sizes, Source, SourceError, StoreSizes, Target, TargetError, TreeCounts, Verified,
-    VerifyOptions,
+    Archive, ArchiveError, Damage, Description, PackAction, PackVerdict, Progress, Pulled, Pushed,
+    ReclaimOptions, Reclaimed, Sizes, Source, SourceError, StoreSizes, Target, TargetError, TreeCounts,
+    Verified, VerifyOptions,
 };
 use cairn_types::{
     ByteRange, Extent, FileKind, InodeId, Node, SnapshotId, Timestamp, TreeCursor, TreeItem, WorkspaceName,
 };
 use parking_lot::Mutex;
 
-use super::{ArchiveError, Ends, Imported, ImportedTree, Repository, Wanted, WorkError};
+use super::{Ends, Imported, ImportedTree, Repository, Wanted, WorkError};
 
 /// What an archive of a snapshot says.
 pub fn description(snapshot: SnapshotId, tags: &[&str]) -> Description {
@@ -200,6 +200,10 @@ pub struct FakeEnds {
 struct NoTree;
 
 impl Source for NoTree {
+    fn expected(&self) -> (u64, u64) {
+        (0, 0)
+    }
+
     fn bases(&self) -> Result<Vec<SnapshotId>, SourceError> {
         Ok(Vec::new())
     }

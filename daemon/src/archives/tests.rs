@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cairn_content::objects::{ObjectError, ObjectStoreUrl};
-use cairn_snapshot::archive::{PackAction, ReclaimOptions};
+use cairn_snapshot::archive::{ArchiveError, PackAction, ReclaimOptions};
 use cairn_types::{SnapshotId, WorkspaceName};
 
 use super::repositories::{OPEN_MAX, directory_name};
 use super::testing::{FakeEnds, FakeRepository, description};
 use super::{
-    ArchiveError, Archives, PullWanted, Repositories, RepositoriesParts, Repository, VerifyWanted, WorkError,
-    identity,
+    Archives, PullWanted, Repositories, RepositoriesParts, Repository, VerifyWanted, WorkError, identity,
 };
 use crate::data_directory::HandleSecret;
 use crate::operations::{Finding, Kind, Operation, Operations, Outcome, Request};

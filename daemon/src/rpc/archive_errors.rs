@@ -5,12 +5,13 @@ use cairn_api::{ApiError, Reason};
 use cairn_content::objects::{FenceError, ObjectError};
 use cairn_content::pipeline::PipelineError;
 use cairn_content::store::{ChunkReadError, ChunkStoreError};
+use cairn_snapshot::archive::ArchiveError;
 use cairn_snapshot::archive::tree::TreeReadError;
 use cairn_types::ErrorKind;
 
 use super::errors;
+use crate::archives::WorkError;
 use crate::archives::ends::kind_of;
-use crate::archives::{ArchiveError, WorkError};
 use crate::assembly::with_causes;
 
 /// What a client is told about work on the store at the URL `store` that failed.
@@ -18,6 +19,12 @@ pub fn work_error(error: WorkError, store: &str) -> ApiError {
     match error {
         WorkError::Control(error) => errors::api_error(error),
         WorkError::Archive(error) => archive_error(error, store),
+        WorkError::Unsupported { what } => ApiError::new(
+            Reason::FeatureUnsupported,
+            format!("this version of cairnd cannot {what}"),
+        )
+        .remedy("use a later cairnd")
+        .detail("feature", what),
     }
 }
 
@@ -28,6 +35,7 @@ fn archive_error(error: ArchiveError, store: &str) -> ApiError {
         ArchiveError::Objects(error) => object_error(&error, store),
         ArchiveError::Fence(error) => fence_error(&error, store),
         ArchiveError::Store(error) => chunk_store_error(&error, store),
+        ArchiveError::Unreadable(file) => read_error(&file.cause, store),
         ArchiveError::Read(error) | ArchiveError::Tree(TreeReadError::Fetch(error)) => {
             read_error(&error, store)
         }
@@ -84,9 +92,6 @@ fn archive_error(error: ArchiveError, store: &str) -> ApiError {
             .detail("what", what)
             .detail("found", found)
             .detail("limit", maximum),
-        ArchiveError::Unsupported { what } => ApiError::new(Reason::FeatureUnsupported, message)
-            .remedy("use a later cairnd")
-            .detail("feature", what),
     }
 }
 

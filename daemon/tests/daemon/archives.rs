@@ -263,3 +263,41 @@ fn an_operation_that_failed_is_remembered_with_its_reason() {
     assert!(daemon.cairn(&["operation", "list"]).stdout.contains(&id[..12]));
     assert_eq!(daemon.stop(), 0);
 }
+
+#[test]
+fn an_empty_store_is_a_store() {
+    let directory = directory();
+    let store = directory.path().join("store");
+    fs::create_dir(&store).unwrap();
+    let url = url(&store);
+    let daemon = Daemon::start(&directory.path().join("data"));
+    assert_eq!(daemon.json(&["archive", "list", &url]), json!({ "archives": [] }));
+    let sizes = daemon.json(&["archive", "show", &url]);
+    assert_eq!(
+        (&sizes["store_sizes"]["archives"], &sizes["store_sizes"]["packs"]),
+        (&json!(0), &json!(0))
+    );
+    let verified = daemon.json(&["archive", "verify", &url, "--deep"]);
+    assert_eq!(
+        (&verified["state"], &verified["result"]["archives"]),
+        (&json!("succeeded"), &json!(0))
+    );
+    // Looking does not make a store anybody's.
+    assert!(!store.join("fence").exists());
+    let reclaimed = daemon.json(&["archive", "reclaim", &url, "--dry-run"]);
+    assert_eq!(reclaimed["result"]["dry_run"], true);
+    for arguments in [
+        &["archive", "show", &url, "latest"][..],
+        &["archive", "show", &url, "3f0c", "--sizes"],
+        &["archive", "delete", &url, "v1", "--yes"],
+        &["archive", "verify", &url, "v1"],
+        &["pull", &url, "w"],
+        &["pull", &format!("{url}@v1"), "w"],
+    ] {
+        let ended = daemon.cairn(&[arguments, &["--json"]].concat());
+        assert_refused(&ended, "ARCHIVE_NOT_FOUND", 3);
+        assert_eq!(ended.error()["details"]["store"], url);
+    }
+    assert_eq!(daemon.json(&["workspace", "list"]), json!({ "workspaces": [] }));
+    assert_eq!(daemon.stop(), 0);
+}

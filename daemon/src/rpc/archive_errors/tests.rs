@@ -7,11 +7,12 @@ use cairn_api::Reason;
 use cairn_content::objects::{Context, FenceError, ObjectError, Operation};
 use cairn_content::pipeline::PipelineError;
 use cairn_content::store::{ChunkReadError, ChunkStoreError};
+use cairn_snapshot::archive::ArchiveError;
 use cairn_types::{ChunkId, ErrorKind, SnapshotId, WorkspaceName};
 use cairn_vfs::control::ControlError;
 
 use super::work_error;
-use crate::archives::{ArchiveError, EndError, WorkError};
+use crate::archives::{EndError, WorkError};
 
 const STORE: &str = "s3://b/p";
 
@@ -273,11 +274,6 @@ fn every_failure_has_reason_details_and_remedy() {
             ArchiveError::Source("of unknown kind".into()),
             Reason::StorageFailed,
             &[],
-        ),
-        (
-            ArchiveError::Unsupported { what: "fly" },
-            Reason::FeatureUnsupported,
-            &["feature"],
         ),
     ]);
     for (error, reason, details) in cases {
