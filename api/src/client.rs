@@ -8,7 +8,9 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::proto::archives_client::ArchivesClient;
 use crate::proto::node_client::NodeClient;
+use crate::proto::operations_client::OperationsClient;
 use crate::proto::snapshots_client::SnapshotsClient;
 use crate::proto::workspaces_client::WorkspacesClient;
 use crate::{ApiError, Reason};
@@ -25,6 +27,10 @@ pub struct Client {
     pub workspaces: WorkspacesClient<Channel>,
     /// Snapshots.
     pub snapshots: SnapshotsClient<Channel>,
+    /// Archives in object stores.
+    pub archives: ArchivesClient<Channel>,
+    /// Long work.
+    pub operations: OperationsClient<Channel>,
     /// The node.
     pub node: NodeClient<Channel>,
 }
@@ -59,6 +65,8 @@ impl Client {
         Ok(Client {
             workspaces: WorkspacesClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             snapshots: SnapshotsClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            archives: ArchivesClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            operations: OperationsClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             node: NodeClient::new(channel),
         })
     }

@@ -179,5 +179,18 @@ pub fn timestamp(message: Option<&prost_types::Timestamp>) -> Result<Timestamp, 
     Ok(Timestamp::new(message.seconds, nanoseconds.ok_or_else(lacking)?))
 }
 
+/// A failure of an operation, as if a request had failed so. A reason of a later version becomes [`Reason::Unrecognized`] with
+/// the text of it among the details.
+pub fn failure(message: &proto::Failure) -> ApiError {
+    let mut error = match Reason::parse(&message.reason) {
+        Some(reason) => ApiError::new(reason, &message.message),
+        None => ApiError::new(Reason::Unrecognized, &message.message).detail("reason", &message.reason),
+    };
+    for (name, value) in &message.details {
+        error = error.detail(name, value);
+    }
+    error.remedy(&message.remedy)
+}
+
 #[cfg(test)]
 mod tests;

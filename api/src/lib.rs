@@ -16,5 +16,5 @@ pub mod reason;
 
 pub use client::Client;
 pub use error::ApiError;
-pub use prost_types::Timestamp as ProtoTimestamp;
+pub use prost_types::{Duration as ProtoDuration, Timestamp as ProtoTimestamp};
 pub use reason::Reason;

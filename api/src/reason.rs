@@ -22,6 +22,27 @@
 //! | `STORAGE_CORRUPT` | DATA_LOSS | |
 //! | `STORAGE_UNAVAILABLE` | UNAVAILABLE | |
 //! | `STORAGE_FAILED` | INTERNAL | |
+//! | `STORE_URL_INVALID` | INVALID_ARGUMENT | |
+//! | `STORE_OPTION_INVALID` | INVALID_ARGUMENT | `store` |
+//! | `STORE_UNREACHABLE` | UNAVAILABLE | `store`, `object` |
+//! | `STORE_DENIED` | PERMISSION_DENIED | `store`, `object` |
+//! | `STORE_NOT_FOUND` | NOT_FOUND | `store` |
+//! | `STORE_FOREIGN` | FAILED_PRECONDITION | `store`, `owner`, `epoch` |
+//! | `STORE_NEWER` | FAILED_PRECONDITION | `store`, `object`, `found` |
+//! | `STORE_FULL` | RESOURCE_EXHAUSTED | `store`, `object` |
+//! | `STORE_CONFLICT` | ABORTED | `store`, `object` |
+//! | `STORE_DAMAGED` | DATA_LOSS | `store`, `object` |
+//! | `STORE_KEY_MISSING` | FAILED_PRECONDITION | `store` |
+//! | `STORE_KEY_WRONG` | FAILED_PRECONDITION | `store` |
+//! | `STORE_KEY_UNEXPECTED` | FAILED_PRECONDITION | `store` |
+//! | `ARCHIVE_NOT_FOUND` | NOT_FOUND | `store`, `reference` |
+//! | `ARCHIVE_AMBIGUOUS` | FAILED_PRECONDITION | `store`, `reference`, `candidates` |
+//! | `ARCHIVE_DAMAGED` | DATA_LOSS | `store`, `object` |
+//! | `OPERATION_NOT_FOUND` | NOT_FOUND | `operation` |
+//! | `OPERATION_AMBIGUOUS` | FAILED_PRECONDITION | `operation`, `candidates` |
+//! | `OPERATIONS_TOO_MANY` | RESOURCE_EXHAUSTED | `running`, `limit` |
+//! | `OPERATION_CONFLICT` | FAILED_PRECONDITION | `operation` or `store` |
+//! | `CANCELLED` | CANCELLED | `operation` |
 //! | `SHUTTING_DOWN` | UNAVAILABLE | |
 //! | `INTERNAL` | INTERNAL | |
 //! | `DAEMON_UNREACHABLE` | UNAVAILABLE | `socket` |
@@ -97,6 +118,48 @@ reasons! {
     StorageUnavailable = "STORAGE_UNAVAILABLE", Unavailable;
     /// The stores failed.
     StorageFailed = "STORAGE_FAILED", Internal;
+    /// The text is no URL of an object store.
+    StoreUrlInvalid = "STORE_URL_INVALID", InvalidArgument;
+    /// A setting of the store, or a request to it, can never be right.
+    StoreOptionInvalid = "STORE_OPTION_INVALID", InvalidArgument;
+    /// The object store does not answer.
+    StoreUnreachable = "STORE_UNREACHABLE", Unavailable;
+    /// The object store refuses the credentials.
+    StoreDenied = "STORE_DENIED", PermissionDenied;
+    /// The bucket or directory does not exist, or the object store is no store of Cairn's yet.
+    StoreNotFound = "STORE_NOT_FOUND", NotFound;
+    /// Another daemon owns the object store.
+    StoreForeign = "STORE_FOREIGN", FailedPrecondition;
+    /// A later version wrote the object store.
+    StoreNewer = "STORE_NEWER", FailedPrecondition;
+    /// The object store has no room.
+    StoreFull = "STORE_FULL", ResourceExhausted;
+    /// Somebody else changed the object store meanwhile.
+    StoreConflict = "STORE_CONFLICT", Aborted;
+    /// An object of the store is damaged.
+    StoreDamaged = "STORE_DAMAGED", DataLoss;
+    /// The object store is encrypted, and no key is configured.
+    StoreKeyMissing = "STORE_KEY_MISSING", FailedPrecondition;
+    /// The configured key is not one of the object store's.
+    StoreKeyWrong = "STORE_KEY_WRONG", FailedPrecondition;
+    /// A key is configured, and the object store is not encrypted.
+    StoreKeyUnexpected = "STORE_KEY_UNEXPECTED", FailedPrecondition;
+    /// Nothing in the object store fits the reference.
+    ArchiveNotFound = "ARCHIVE_NOT_FOUND", NotFound;
+    /// Several archives fit the reference.
+    ArchiveAmbiguous = "ARCHIVE_AMBIGUOUS", FailedPrecondition;
+    /// The archive is not what was written.
+    ArchiveDamaged = "ARCHIVE_DAMAGED", DataLoss;
+    /// No operation has the identity.
+    OperationNotFound = "OPERATION_NOT_FOUND", NotFound;
+    /// Several operations fit the prefix.
+    OperationAmbiguous = "OPERATION_AMBIGUOUS", FailedPrecondition;
+    /// As many operations run as may.
+    OperationsTooMany = "OPERATIONS_TOO_MANY", ResourceExhausted;
+    /// Another operation that runs excludes this one.
+    OperationConflict = "OPERATION_CONFLICT", FailedPrecondition;
+    /// The work was asked to stop.
+    Cancelled = "CANCELLED", Cancelled;
     /// The daemon is stopping.
     ShuttingDown = "SHUTTING_DOWN", Unavailable;
     /// A fault of Cairn.

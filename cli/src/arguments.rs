@@ -6,6 +6,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::exit::TABLE;
 
+mod archive;
+
+pub use archive::{ArchiveCommand, OperationCommand, PullArguments, PushArguments};
+
 /// Workspaces with snapshots: take them, compare them, go back to them, fork from them.
 #[derive(Debug, Parser)]
 #[command(name = "cairn", version, after_help = TABLE, after_long_help = TABLE)]
@@ -93,6 +97,28 @@ pub enum Command {
         #[arg(value_name = "NEW")]
         new: String,
     },
+    /// Archive a snapshot in an object store
+    #[command(
+        after_help = "Only what the store does not have is sent. Ctrl-C cancels; the same command again goes on.\n\n\
+        Examples:\n  cairn push model@v1 s3://bucket/cairn\n  cairn push model file:///mnt/backup/cairn --detach\n\n\
+        --json prints the operation as `cairn operation show --json` does, with \"result\":{\"archive\":{…},\"already_there\":false,\
+        \"files_read\":…,\"bytes_read\":…,\"bytes_new\":…,\"bytes_stored\":…,\"packs\":…}."
+    )]
+    Push(PushArguments),
+    /// Make a workspace from an archive in an object store
+    #[command(
+        after_help = "Nobody sees the workspace before everything is there. Ctrl-C cancels; the same command again goes on.\n\n\
+        Examples:\n  cairn pull s3://bucket/cairn@v1 model\n  cairn pull file:///mnt/backup/cairn model --into-existing\n\n\
+        --json prints the operation as `cairn operation show --json` does, with \"result\":{\"archive\":{…},\"files\":…,\"bytes\":…,\
+        \"resumed\":false,\"snapshot\":\"3f0c…\",\"safety\":null}."
+    )]
+    Pull(PullArguments),
+    /// List, verify, delete and reclaim what is in an object store
+    #[command(subcommand)]
+    Archive(ArchiveCommand),
+    /// List, watch and cancel long work
+    #[command(subcommand)]
+    Operation(OperationCommand),
     /// Print the command that mounts a workspace on this node
     #[command(
         after_help = "Example:\n  sudo sh -c \"$(cairn mount-command model /mnt/model)\"\n\n\
@@ -258,7 +284,7 @@ mod tests {
     fn every_command_has_an_example() {
         let mut found = Vec::new();
         leaves(&Arguments::command(), "", &mut found);
-        assert_eq!(found.len(), 11);
+        assert_eq!(found.len(), 25);
         for (path, command) in found {
             let help = command
                 .get_after_help()

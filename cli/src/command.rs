@@ -12,8 +12,12 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::{connection, progress};
 
+mod archive;
 mod diff;
+mod follow;
 mod mount;
+mod operation;
+mod outcome;
 mod snapshot;
 mod status;
 mod workspace;
@@ -46,27 +50,37 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         socket,
         output: Output::new(json),
     };
+    let outcome = execute(&mut session, command).await;
+    // What was printed before a failure is told all the same.
+    let finished = session.output.finish();
+    outcome?;
+    Ok(finished?)
+}
+
+async fn execute(session: &mut Session, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Workspace(command) => workspace::run(&mut session, command).await?,
-        Command::Snapshot(arguments) => snapshot::take(&mut session, arguments).await?,
-        Command::History { target } => snapshot::history(&mut session, &target).await?,
+        Command::Workspace(command) => workspace::run(session, command).await,
+        Command::Snapshot(arguments) => snapshot::take(session, arguments).await,
+        Command::History { target } => snapshot::history(session, &target).await,
         Command::Diff {
             target,
             from,
             to,
             stat,
-        } => diff::run(&mut session, &target, from, to, stat).await?,
-        Command::Restore { target, reference } => snapshot::restore(&mut session, &target, reference).await?,
+        } => diff::run(session, &target, from, to, stat).await,
+        Command::Restore { target, reference } => snapshot::restore(session, &target, reference).await,
         Command::Fork {
             target,
             reference,
             new,
-        } => snapshot::fork(&mut session, &target, reference, new).await?,
-        Command::Mount { target, mount_point } => mount::run(&mut session, &target, mount_point).await?,
-        Command::Status => status::run(&mut session).await?,
+        } => snapshot::fork(session, &target, reference, new).await,
+        Command::Push(arguments) => archive::push(session, arguments).await,
+        Command::Pull(arguments) => archive::pull(session, arguments).await,
+        Command::Archive(command) => archive::run(session, command).await,
+        Command::Operation(command) => operation::run(session, command).await,
+        Command::Mount { target, mount_point } => mount::run(session, &target, mount_point).await,
+        Command::Status => status::run(session).await,
     }
-    session.output.finish()?;
-    Ok(())
 }
 
 /// What every command needs.

@@ -11,7 +11,7 @@ pub enum Exit {
     Success = 0,
     /// The command line is wrong, or a confirmation is missing. (clap ends with the same code.)
     Usage = 2,
-    /// The workspace or snapshot does not exist.
+    /// The workspace, snapshot, archive, store or operation does not exist.
     NotFound = 3,
     /// It exists already, or its state forbids the operation.
     Conflict = 4,
@@ -19,12 +19,20 @@ pub enum Exit {
     Invalid = 5,
     /// No daemon answers.
     Unreachable = 6,
-    /// The node is full.
+    /// The node or the object store is full.
     NoSpace = 7,
     /// The stores failed or are damaged.
     Storage = 8,
     /// A fault of Cairn, or two versions that do not fit together.
     Internal = 9,
+    /// An archive or an object store is damaged. Also if that is what verifying found.
+    Damaged = 10,
+    /// The object store does not answer.
+    StoreUnreachable = 11,
+    /// The object store refuses the credentials or the key.
+    StoreDenied = 12,
+    /// The operation was cancelled.
+    Cancelled = 13,
 }
 
 /// The table as `cairn --help` shows it.
@@ -32,20 +40,33 @@ pub const TABLE: &str = "\
 Exit codes:
   0  done (also when a comparison finds differences)
   2  wrong command line, or a confirmation is missing
-  3  no such workspace or snapshot
-  4  exists already, or its state forbids it
+  3  no such workspace, snapshot, archive, store or operation
+  4  exists already, or its state forbids it; another daemon's store
   5  invalid or ambiguous name, reference or value
   6  no daemon answers
-  7  no space left on the node
-  8  the stores failed or are damaged
-  9  a fault of Cairn, or versions that do not fit together";
+  7  no space left on the node or in the object store
+  8  the stores of the node failed or are damaged
+  9  a fault of Cairn, or versions that do not fit together
+ 10  an archive or an object store is damaged (also when verifying finds that)
+ 11  the object store does not answer
+ 12  the object store refuses the credentials or the key
+ 13  the operation was cancelled";
 
 impl Exit {
     /// What a failure with this reason ends with.
     pub fn of(reason: Reason) -> Self {
         match reason {
-            Reason::WorkspaceNotFound | Reason::SnapshotNotFound => Exit::NotFound,
-            Reason::WorkspaceExists | Reason::WorkspaceHasSnapshots => Exit::Conflict,
+            Reason::WorkspaceNotFound
+            | Reason::SnapshotNotFound
+            | Reason::StoreNotFound
+            | Reason::ArchiveNotFound
+            | Reason::OperationNotFound => Exit::NotFound,
+            Reason::WorkspaceExists
+            | Reason::WorkspaceHasSnapshots
+            | Reason::StoreForeign
+            | Reason::StoreConflict
+            | Reason::OperationsTooMany
+            | Reason::OperationConflict => Exit::Conflict,
             Reason::WorkspaceNameInvalid
             | Reason::ExportPolicyInvalid
             | Reason::ModeInvalid
@@ -53,11 +74,24 @@ impl Exit {
             | Reason::TagInvalid
             | Reason::SnapshotForeign
             | Reason::SnapshotAmbiguous
+            | Reason::StoreUrlInvalid
+            | Reason::StoreOptionInvalid
+            | Reason::ArchiveAmbiguous
+            | Reason::OperationAmbiguous
             | Reason::LimitExceeded => Exit::Invalid,
             Reason::DaemonUnreachable | Reason::ShuttingDown => Exit::Unreachable,
-            Reason::NoSpace => Exit::NoSpace,
+            Reason::NoSpace | Reason::StoreFull => Exit::NoSpace,
+            Reason::StoreDamaged | Reason::ArchiveDamaged => Exit::Damaged,
+            Reason::StoreUnreachable => Exit::StoreUnreachable,
+            Reason::StoreDenied
+            | Reason::StoreKeyMissing
+            | Reason::StoreKeyWrong
+            | Reason::StoreKeyUnexpected => Exit::StoreDenied,
+            Reason::Cancelled => Exit::Cancelled,
             Reason::StorageCorrupt | Reason::StorageUnavailable | Reason::StorageFailed => Exit::Storage,
-            Reason::FeatureUnsupported | Reason::Internal | Reason::Unrecognized => Exit::Internal,
+            Reason::FeatureUnsupported | Reason::StoreNewer | Reason::Internal | Reason::Unrecognized => {
+                Exit::Internal
+            }
         }
     }
 

@@ -20,6 +20,11 @@ pub enum Failure {
         /// What to do.
         remedy: String,
     },
+    /// Verifying has found damage, which was told; how much stands in the outcome.
+    DamageFound {
+        /// Damages told.
+        damages: u64,
+    },
     /// Standard output cannot be written. A closed pipe is no failure of the command.
     Output(io::Error),
 }
@@ -63,6 +68,7 @@ impl Failure {
         match self {
             Failure::Api(error) => Exit::of(error.reason),
             Failure::Usage { .. } => Exit::Usage,
+            Failure::DamageFound { .. } => Exit::Damaged,
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Success,
             Failure::Output(_) => Exit::Internal,
         }
@@ -88,6 +94,16 @@ impl Failure {
                 details: &no_details,
                 exit_code,
             },
+            Failure::DamageFound { damages } => {
+                output = format!("{damages} damages were found");
+                Told {
+                    reason: "DAMAGE_FOUND",
+                    message: &output,
+                    remedy: "keep the store as it is; pull archives that are sound, or restore the damaged objects from a copy",
+                    details: &no_details,
+                    exit_code,
+                }
+            }
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return String::new(),
             Failure::Output(error) => {
                 output = format!("cannot write to standard output: {error}");
@@ -106,7 +122,7 @@ impl Failure {
         }
         let mut text = format!("cairn: {}\n", told.message);
         if let Failure::Api(ApiError {
-            reason: Reason::SnapshotAmbiguous,
+            reason: Reason::SnapshotAmbiguous | Reason::ArchiveAmbiguous | Reason::OperationAmbiguous,
             details,
             ..
         }) = self

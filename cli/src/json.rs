@@ -6,6 +6,10 @@ use serde::Serialize;
 
 use crate::text;
 
+mod archives;
+
+pub use archives::{Archive, ArchiveSizes, Operation, StoreSizes, action, finding, kind, state};
+
 /// A workspace.
 #[derive(Debug, Serialize)]
 pub struct Workspace {
@@ -137,6 +141,12 @@ fn time(message: Option<&cairn_api::ProtoTimestamp>) -> Result<String, ApiError>
     text::utc_time(time).ok_or_else(|| ApiError::missing_field("a time before the year 10000"))
 }
 
+/// The bytes of a path that is no UTF-8, in hexadecimal.
+fn path_hex(path: &[u8]) -> Option<String> {
+    let hexadecimal = || path.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    std::str::from_utf8(path).is_err().then(hexadecimal)
+}
+
 /// The word for an origin.
 pub fn origin(snapshot: &proto::Snapshot) -> &'static str {
     match snapshot.origin() {
@@ -210,11 +220,9 @@ impl From<proto::Difference> for Difference {
             proto::DifferenceKind::Attributes => "attributes",
             proto::DifferenceKind::Unspecified => "unknown",
         };
-        let hexadecimal = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        let not_text = std::str::from_utf8(&difference.path).is_err();
         Difference {
             kind,
-            path_hex: not_text.then(|| hexadecimal(&difference.path)),
+            path_hex: path_hex(&difference.path),
             path: String::from_utf8_lossy(&difference.path).into_owned(),
             directory: difference.directory,
             bytes_before: difference.bytes_before,

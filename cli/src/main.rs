@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 mod arguments;
 mod command;
+mod confirm;
 mod connection;
 mod exit;
 mod failure;
@@ -15,6 +16,7 @@ mod output;
 mod progress;
 mod target;
 mod text;
+mod units;
 
 fn main() -> ExitCode {
     command::main()

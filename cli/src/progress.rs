@@ -59,6 +59,45 @@ impl Drop for Count {
     }
 }
 
+/// A line that changes while something goes on.
+pub struct Line {
+    started: std::time::Instant,
+    spinner: Option<ProgressBar>,
+}
+
+impl Line {
+    /// A line that shows itself after a second.
+    pub fn new() -> Self {
+        Line {
+            started: std::time::Instant::now(),
+            spinner: None,
+        }
+    }
+
+    /// Shows a new text.
+    pub fn show(&mut self, text: &str) {
+        if self.spinner.is_none() && self.started.elapsed() >= SILENCE {
+            self.spinner = Some(spinner(text));
+        }
+        if let Some(spinner) = &self.spinner {
+            spinner.set_message(text.to_owned());
+        }
+    }
+
+    /// Takes the line away, so that something else can be written; the next text shows it again.
+    pub fn clear(&mut self) {
+        if let Some(spinner) = self.spinner.take() {
+            spinner.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
 fn spinner(message: &str) -> ProgressBar {
     let watched = std::io::stderr().is_terminal();
     let target = if watched {

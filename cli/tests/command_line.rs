@@ -36,6 +36,12 @@ fn a_wrong_command_line_is_code_2() {
         &["snapshot"],
         &["workspace", "create", "w", "--mode", "999"],
         &["fork", "w", "v1"],
+        &["push", "w"],
+        &["archive", "delete", "file:///s"],
+        &["archive", "verify", "file:///s", "--limit-rate", "fast"],
+        &["archive", "reclaim", "file:///s", "--grace", "24"],
+        &["archive", "reclaim", "file:///s", "--rewrite-below", "101"],
+        &["archive", "show", "file:///s", "--sizes"],
     ] {
         let output = cairn(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
@@ -53,6 +59,14 @@ fn wrong_names_need_no_daemon_to_be_told() {
         &["fork", "w", "v1", ".."],
         &["snapshot", "w", "--tag", "latest"],
         &["workspace", "create", "w", "--allow", "everybody"],
+        &["push", "../w", "file:///s"],
+        &["push", "w@", "file:///s"],
+        &["push", "w@a b", "file:///s"],
+        &["pull", "file:///s@-", "w"],
+        &["pull", "file:///s", "a/b"],
+        &["archive", "show", "file:///s", "a b"],
+        &["archive", "verify", "file:///s", "a b"],
+        &["archive", "delete", "file:///s", "a b", "--yes"],
     ] {
         let output = cairn(arguments);
         assert_eq!(
@@ -78,6 +92,20 @@ fn without_a_daemon_every_command_says_which_socket() {
         &["restore", "w", "v1"],
         &["fork", "w", "v1", "x"],
         &["mount-command", "w"],
+        &["push", "w", "file:///s"],
+        &["pull", "file:///s", "w"],
+        &["archive", "list", "file:///s"],
+        &["archive", "show", "file:///s"],
+        &["archive", "verify", "file:///s"],
+        &["archive", "delete", "file:///s", "v1", "--yes"],
+        &["archive", "reclaim", "file:///s"],
+        &["archive", "take-over", "file:///s", "--yes"],
+        &["archive", "init", "file:///s"],
+        &["archive", "rotate-key", "file:///s", "--new-key-file", "/k"],
+        &["operation", "list"],
+        &["operation", "show", "9f3e"],
+        &["operation", "cancel", "9f3e"],
+        &["operation", "watch", "9f3e"],
         &["status"],
     ] {
         let output = cairn(arguments);

@@ -15,9 +15,12 @@ use cairn_vfs::control::{ControlError, Usage};
 use cairn_vfs::{OpenError, Volumes, VolumesParts, VolumesSettings};
 use tokio::net::TcpListener;
 
+use crate::archives::ends::NoEnds;
+use crate::archives::{Archives, Repositories, RepositoriesParts, identity, repositories};
 use crate::config::Config;
 use crate::data_directory::DataDirectory;
 use crate::exit::Exit;
+use crate::system::{SystemClock, SystemRandomness};
 
 /// Most memory for NFS requests and replies of one connection in bytes.
 const NFS_CONNECTION_BYTES_MAX: usize = 32 << 20;
@@ -82,7 +85,7 @@ impl StoresError {
 }
 
 /// An error and its causes, outermost first.
-fn with_causes(error: &dyn Error) -> String {
+pub(crate) fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -169,6 +172,22 @@ impl Stores {
             StoresError::new("the stores could not be closed in order", &error, error.kind())
         })
     }
+}
+
+/// The archives of object stores, for the volumes of this node. Must be called within the runtime on which the stores' requests
+/// are to be made. Opens no store yet.
+pub fn archives(config: &Config, directory: &DataDirectory) -> Archives {
+    let secret = &directory.format().handle_secret;
+    let repositories = Repositories::new(RepositoriesParts {
+        stores: config.stores.clone(),
+        directory: directory.stores(),
+        runtime: tokio::runtime::Handle::current(),
+        clock: Arc::new(SystemClock),
+        randomness: Arc::new(SystemRandomness),
+        owner: identity::owner(secret, &identity::host(), directory.path()),
+        opener: Box::new(repositories::open),
+    });
+    Archives::new(repositories, Arc::new(NoEnds))
 }
 
 fn rocks_settings(config: &Config) -> RocksSettings {

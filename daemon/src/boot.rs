@@ -5,7 +5,7 @@
 //! a daemon that restarts waits in the backlog instead of being refused.
 //!
 //! Stop, on SIGTERM or SIGINT, the other way round: not ready; NFS and RPC accept nothing new and finish what was begun,
-//! for at most `limits.shutdown_seconds`; stores synced and closed; HTTP; sockets; lock. A second signal ends the process
+//! operations are cancelled, for at most `limits.shutdown_seconds`; stores synced and closed; HTTP; sockets; lock. A second signal ends the process
 //! at once, which loses nothing that was acknowledged as durable.
 
 use std::future::Future;
@@ -19,13 +19,14 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::arguments::Arguments;
-use crate::assembly::{Stores, StoresError};
+use crate::assembly::{Stores, StoresError, archives};
 use crate::config::resolved::Environment;
 use crate::config::{Config, ConfigError, DEFAULT_CONFIG};
 use crate::data_directory::{DataDirectory, DataDirectoryError};
 use crate::endpoints::Endpoints;
 use crate::exit::Exit;
 use crate::node::{Node, Phase};
+use crate::operations::Operations;
 use crate::sockets::{self, BindError};
 use crate::system::{SystemClock, SystemRandomness};
 use crate::{http, logging, rpc};
@@ -148,7 +149,8 @@ async fn serve(config: Config, directory: &DataDirectory) -> Result<(), BootErro
             .map_err(BootError::system("ask for the address of a listener"))?,
         rpc: config.rpc_socket.clone(),
     };
-    let node = Arc::new(Node::new(config, endpoints, SystemClock.now()));
+    let operations = Operations::new(Arc::new(SystemClock), Arc::new(SystemRandomness));
+    let node = Arc::new(Node::new(config, endpoints, SystemClock.now(), operations));
 
     let mut http_part = Part::start("http", |stop| {
         let serving = http::serve(Arc::clone(&node), http, stop);
@@ -192,9 +194,11 @@ async fn serve(config: Config, directory: &DataDirectory) -> Result<(), BootErro
     let stopping = async {
         let drain = node.config.shutdown;
         // The NFS server keeps to the same time itself; the extra second lets it.
+        // Who watches an operation over RPC sees its end: both have the same time.
         tokio::join!(
             nfs_part.stop(drain + Duration::from_secs(1)),
-            rpc_part.stop(drain)
+            rpc_part.stop(drain),
+            stop_operations(Arc::clone(&node), drain)
         );
         let closing = Arc::clone(&stores);
         let closed = tokio::task::spawn_blocking(move || closing.close()).await;
@@ -234,7 +238,18 @@ async fn open_stores(node: &Arc<Node>, directory: &DataDirectory) -> Result<Arc<
     })?;
     let stores = Arc::new(stores);
     node.set_stores(Arc::clone(&stores));
+    node.set_archives(Arc::new(archives(&node.config, directory)));
     Ok(stores)
+}
+
+/// Cancels the operations and waits for their end. What they have done so far is durable; asked for again, they go on.
+async fn stop_operations(node: Arc<Node>, drain: Duration) {
+    let stopped = tokio::task::spawn_blocking(move || node.operations.stop(drain)).await;
+    match stopped {
+        Ok(0) => {}
+        Ok(left) => tracing::warn!(left, "operations did not end in time; cut off"),
+        Err(failed) => tracing::error!(error = %failed, "operations could not be stopped in order"),
+    }
 }
 
 /// The signals that end the daemon.

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 pub mod file;
 pub mod resolved;
 pub mod size;
+pub mod stores;
 
 pub use resolved::Config;
 

@@ -30,6 +30,8 @@ const FORMAT_NEW_NAME: &str = "format.new";
 pub const METADATA_NAME: &str = "metadata";
 /// The directory of the content log.
 pub const LOG_NAME: &str = "log";
+/// The directory of what is known of object stores: caches that can be made again.
+pub const STORES_NAME: &str = "stores";
 /// Longest [`FORMAT_NAME`] that is read, in bytes.
 const FORMAT_BYTES_MAX: u64 = 4096;
 
@@ -223,6 +225,11 @@ impl DataDirectory {
     /// Where the content log is.
     pub fn log(&self) -> PathBuf {
         self.path.join(LOG_NAME)
+    }
+
+    /// Where the caches of object stores are; made when the first is needed.
+    pub fn stores(&self) -> PathBuf {
+        self.path.join(STORES_NAME)
     }
 
     /// What it is.

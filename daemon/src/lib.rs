@@ -1,8 +1,9 @@
 //! `cairnd`, the daemon of a node: it puts the stores and the servers together and decides nothing that they decide.
 //!
 //! [`boot`] has the order of start and stop; [`assembly`] the concrete stores; [`config`] every key; [`data_directory`] the
-//! claim to the directory; [`rpc`] and [`http`] the edges besides NFS; [`system`] the real clock and randomness.
+//! claim to the directory; [`operations`] what takes long; [`rpc`] and [`http`] the edges besides NFS; [`system`] the real clock and randomness.
 
+pub mod archives;
 pub mod arguments;
 pub mod assembly;
 pub mod boot;
@@ -14,6 +15,7 @@ pub mod http;
 pub mod logging;
 pub mod metrics;
 pub mod node;
+pub mod operations;
 pub mod rpc;
 pub mod sockets;
 pub mod system;

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 use cairn_types::Timestamp;
 use cairn_vfs::control::Usage;
 
+use crate::archives::Archives;
 use crate::assembly::Stores;
 use crate::config::Config;
 use crate::endpoints::Endpoints;
+use crate::operations::Operations;
 
 /// How far the daemon is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,21 +45,31 @@ pub struct Node {
     pub endpoints: Endpoints,
     /// When it started.
     pub started: Timestamp,
+    /// Long work.
+    pub operations: Arc<Operations>,
     started_at: Instant,
     phase: AtomicU8,
     stores: OnceLock<Arc<Stores>>,
+    archives: OnceLock<Arc<Archives>>,
 }
 
 impl Node {
     /// A daemon that is starting.
-    pub fn new(config: Config, endpoints: Endpoints, started: Timestamp) -> Self {
+    pub fn new(
+        config: Config,
+        endpoints: Endpoints,
+        started: Timestamp,
+        operations: Arc<Operations>,
+    ) -> Self {
         Node {
             config,
             endpoints,
             started,
+            operations,
             started_at: Instant::now(),
             phase: AtomicU8::new(Phase::Starting as u8),
             stores: OnceLock::new(),
+            archives: OnceLock::new(),
         }
     }
 
@@ -89,6 +101,16 @@ impl Node {
     pub fn set_stores(&self, stores: Arc<Stores>) {
         // A second set of stores cannot exist: the data directory is locked.
         let _ = self.stores.set(stores);
+    }
+
+    /// The archives, once the stores are open.
+    pub fn archives(&self) -> Option<&Arc<Archives>> {
+        self.archives.get()
+    }
+
+    /// Says that archives can be asked for. Only the first call has an effect.
+    pub fn set_archives(&self, archives: Arc<Archives>) {
+        let _ = self.archives.set(archives);
     }
 
     /// What must hold for it to be ready, in a fixed order, with the usage that was found on the way. May read from disk.

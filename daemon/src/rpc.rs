@@ -7,7 +7,9 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use cairn_api::proto::archives_server::ArchivesServer;
 use cairn_api::proto::node_server::NodeServer;
+use cairn_api::proto::operations_server::OperationsServer;
 use cairn_api::proto::snapshots_server::SnapshotsServer;
 use cairn_api::proto::workspaces_server::WorkspacesServer;
 use cairn_api::{ApiError, Reason};
@@ -21,14 +23,20 @@ use tonic::transport::Server;
 
 use crate::node::{Node, Phase};
 
+pub mod archive_errors;
+mod archive_messages;
+mod archives;
 pub mod errors;
 mod messages;
 mod node;
+mod operations;
 mod snapshots;
 mod workspaces;
 
 /// Streams that one connection may have open.
 const STREAMS_PER_CONNECTION_MAX: u32 = 64;
+/// Requests that ask an object store at once; more wait.
+const STORE_REQUESTS_MAX: usize = 16;
 /// Largest request in bytes.
 const REQUEST_BYTES_MAX: usize = 1 << 20;
 /// Largest answer in bytes.
@@ -39,6 +47,7 @@ const ANSWER_BYTES_MAX: usize = cairn_api::client::MESSAGE_BYTES_MAX;
 struct Service {
     node: Arc<Node>,
     requests: Arc<Semaphore>,
+    store_requests: Arc<Semaphore>,
 }
 
 /// Answers on `listener` until `shutdown` ends and the open requests are answered.
@@ -48,7 +57,12 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
     let requests = Arc::new(Semaphore::new(node.config.rpc_requests_max as usize));
-    let service = Service { node, requests };
+    let store_requests = Arc::new(Semaphore::new(STORE_REQUESTS_MAX));
+    let service = Service {
+        node,
+        requests,
+        store_requests,
+    };
     Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .add_service(
@@ -58,6 +72,16 @@ pub async fn serve(
         )
         .add_service(
             SnapshotsServer::new(service.clone())
+                .max_decoding_message_size(REQUEST_BYTES_MAX)
+                .max_encoding_message_size(ANSWER_BYTES_MAX),
+        )
+        .add_service(
+            ArchivesServer::new(service.clone())
+                .max_decoding_message_size(REQUEST_BYTES_MAX)
+                .max_encoding_message_size(ANSWER_BYTES_MAX),
+        )
+        .add_service(
+            OperationsServer::new(service.clone())
                 .max_decoding_message_size(REQUEST_BYTES_MAX)
                 .max_encoding_message_size(ANSWER_BYTES_MAX),
         )
@@ -73,8 +97,14 @@ impl Service {
             .acquire_owned()
             .await
             .map_err(|_| ApiError::new(Reason::Internal, "the semaphore of requests was closed"))?;
+        self.serving()?;
+        Ok(permit)
+    }
+
+    /// Fails while the daemon is not serving.
+    fn serving(&self) -> Result<(), Status> {
         match self.node.phase() {
-            Phase::Serving => Ok(permit),
+            Phase::Serving => Ok(()),
             Phase::Starting => Err(
                 ApiError::new(Reason::StorageUnavailable, "the daemon is starting")
                     .remedy("try again in a moment")

@@ -8,8 +8,14 @@ use std::fs;
 use std::path::Path;
 
 /// The protobuf files, in the order in which the checksum covers them.
-const FILES: [&str; 4] =
-    ["cairn/v1/common.proto", "cairn/v1/node.proto", "cairn/v1/snapshots.proto", "cairn/v1/workspaces.proto"];
+const FILES: [&str; 6] = [
+    "cairn/v1/archives.proto",
+    "cairn/v1/common.proto",
+    "cairn/v1/node.proto",
+    "cairn/v1/operations.proto",
+    "cairn/v1/snapshots.proto",
+    "cairn/v1/workspaces.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let package = std::env::var_os("CARGO_MANIFEST_DIR").ok_or("run this with cargo run")?;

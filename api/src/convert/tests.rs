@@ -3,10 +3,10 @@
 use cairn_types::{ExportPolicy, SnapshotId, SnapshotReference, Squash, Timestamp};
 
 use super::{
-    export_policy, policy_message, reference, requires, root_mode, snapshot_id, tags, timestamp,
+    export_policy, failure, policy_message, reference, requires, root_mode, snapshot_id, tags, timestamp,
     timestamp_message, workspace_name,
 };
-use crate::{Reason, proto};
+use crate::{ApiError, Reason, proto};
 
 #[test]
 fn bad_workspace_names_are_refused_with_reason_remedy_and_the_name() {
@@ -155,4 +155,22 @@ fn snapshot_ids_of_an_answer_are_checked() {
     let id = SnapshotId([9; 16]);
     assert_eq!(snapshot_id(&id.to_string()).unwrap(), id);
     assert_eq!(snapshot_id("nonsense").unwrap_err().reason, Reason::Unrecognized);
+}
+
+#[test]
+fn failures_of_operations_are_those_of_requests() {
+    let message = |reason: &str| proto::Failure {
+        reason: reason.to_owned(),
+        message: "full".to_owned(),
+        remedy: "free some".to_owned(),
+        details: [("store".to_owned(), "s3://b".to_owned())].into(),
+    };
+    let expected = ApiError::new(Reason::StoreFull, "full")
+        .remedy("free some")
+        .detail("store", "s3://b");
+    assert_eq!(failure(&message("STORE_FULL")), expected);
+    let unknown = failure(&message("FROM_THE_FUTURE"));
+    assert_eq!(unknown.reason, Reason::Unrecognized);
+    assert_eq!(unknown.details["reason"], "FROM_THE_FUTURE");
+    assert_eq!(unknown.details["store"], "s3://b");
 }

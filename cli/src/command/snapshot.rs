@@ -92,11 +92,12 @@ fn history_text(workspace: &str, snapshots: &[proto::Snapshot], zone: &TimeZone)
 }
 
 /// The first digits of an id, as tables show it.
-fn short(id: &str) -> &str {
+pub(super) fn short(id: &str) -> &str {
     id.get(..SnapshotId::SHORT_DIGITS).unwrap_or(id)
 }
 
-fn shortened(note: &str) -> String {
+/// The beginning of a note, as tables show it.
+pub(super) fn shortened(note: &str) -> String {
     match note.char_indices().nth(NOTE_SHOWN_MAX) {
         Some((end, _)) => format!("{}…", &note[..end]),
         None => note.to_owned(),

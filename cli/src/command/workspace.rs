@@ -1,7 +1,5 @@
 //! `cairn workspace`: create, list, show, delete.
 
-use std::io::{BufRead, IsTerminal, Write};
-
 use cairn_api::{ApiError, convert, proto};
 use cairn_types::ExportPolicy;
 use jiff::tz::TimeZone;
@@ -9,6 +7,7 @@ use serde::Serialize;
 
 use super::Session;
 use crate::arguments::{CreateArguments, Squash, WorkspaceCommand};
+use crate::confirm::confirm;
 use crate::failure::Failure;
 use crate::progress::while_waiting;
 use crate::target::Target;
@@ -191,7 +190,7 @@ fn show_text(workspace: &proto::Workspace, zone: &TimeZone) -> Result<String, Ap
 async fn delete(session: &mut Session, target: &str, with_snapshots: bool, yes: bool) -> Result<(), Failure> {
     let name = Target::parse(target)?.into_workspace();
     if !yes {
-        confirm(&name, with_snapshots)?;
+        ask(&name, with_snapshots)?;
     }
     let mut client = session.connect().await?;
     let request = proto::DeleteWorkspaceRequest {
@@ -205,32 +204,14 @@ async fn delete(session: &mut Session, target: &str, with_snapshots: bool, yes: 
     Ok(())
 }
 
-/// Asks on the terminal; refuses if there is nobody to ask.
-fn confirm(name: &str, with_snapshots: bool) -> Result<(), Failure> {
-    let refused = |message: String| Failure::Usage {
-        message,
-        remedy: "give --yes to delete without being asked".to_owned(),
-    };
-    let input = std::io::stdin();
-    if !input.is_terminal() || !std::io::stderr().is_terminal() {
-        return Err(refused(format!(
-            "deleting {name} cannot be undone, and there is no terminal to ask on"
-        )));
-    }
+fn ask(name: &str, with_snapshots: bool) -> Result<(), Failure> {
     let what = if with_snapshots {
         " with all its snapshots"
     } else {
         ""
     };
-    eprint!("Delete workspace {name}{what}? This cannot be undone. Type its name: ");
-    std::io::stderr().flush()?;
-    let mut answer = String::new();
-    input.lock().read_line(&mut answer)?;
-    if answer.trim() == name {
-        Ok(())
-    } else {
-        Err(refused(format!("{name} was not deleted")))
-    }
+    let question = format!("Delete workspace {name}{what}? This cannot be undone. Type its name:");
+    confirm(&format!("deleting {name}"), &question, name)
 }
 
 /// A workspace of an answer.

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::size::ByteSize;
+use super::stores::Store;
 use super::{ConfigError, Place};
 
 /// A value with its place in the file.
@@ -33,6 +34,8 @@ pub struct File {
     pub limits: Limits,
     /// Logging.
     pub log: Log,
+    /// Object stores.
+    pub store: Vec<Store>,
 }
 
 /// `[nfs]`

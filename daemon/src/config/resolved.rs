@@ -11,6 +11,7 @@ use toml::Spanned;
 
 use super::file::{File, LogFormat, LogLevel, line_of};
 use super::size::ByteSize;
+use super::stores::{Given, Store, StoreSettings};
 use super::{ConfigError, Place};
 use crate::arguments::Arguments;
 
@@ -50,6 +51,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Least severe level of the log.
     pub log_level: LogLevel,
+    /// How object stores are reached.
+    pub stores: Vec<StoreSettings>,
 }
 
 /// What the defaults depend on besides [`Surroundings`].
@@ -120,6 +123,7 @@ impl Config {
             content,
             limits,
             log,
+            store,
         } = file;
         let absolute = |path: PathBuf| environment.working_directory.join(path);
         let data_dir = source
@@ -209,6 +213,7 @@ impl Config {
             ),
             log_format: either(arguments.log_format, log.format, LogFormat::Text),
             log_level: either(arguments.log_level, log.level, LogLevel::Info),
+            stores: source.stores(store, environment)?,
         })
     }
 }
@@ -233,6 +238,16 @@ pub mod bounds {
     pub const DISK_RESERVE_BYTES: (u64, u64) = (64 << 20, 1 << 50);
     /// `limits.shutdown_seconds`
     pub const SHUTDOWN_SECONDS: (u32, u32) = (1, 3600);
+    /// Tables `[[store]]`
+    pub const STORES_MAX: usize = 256;
+    /// `store.connect_timeout_seconds`
+    pub const STORE_CONNECT_SECONDS: (u32, u32) = (1, 300);
+    /// `store.request_timeout_seconds`
+    pub const STORE_REQUEST_SECONDS: (u32, u32) = (1, 3600);
+    /// `store.attempts_max`
+    pub const STORE_ATTEMPTS: (u32, u32) = (1, 100);
+    /// `store.requests_max`
+    pub const STORE_REQUESTS: (u32, u32) = (1, 1024);
 }
 
 /// The first of flag, file and default that is there.
@@ -317,6 +332,107 @@ impl Source<'_> {
             key,
             message: format!("{value} is not in {least} to {most}"),
         })
+    }
+}
+
+/// The tables `[[store]]`.
+impl Source<'_> {
+    fn stores(
+        &self,
+        tables: Vec<Store>,
+        environment: &Environment,
+    ) -> Result<Vec<StoreSettings>, ConfigError> {
+        if tables.len() > bounds::STORES_MAX {
+            return Err(ConfigError::BadValue {
+                place: Place::File(self.path.to_owned()),
+                key: "store",
+                message: format!("{} tables are more than {}", tables.len(), bounds::STORES_MAX),
+            });
+        }
+        let mut stores: Vec<StoreSettings> = Vec::new();
+        for table in tables {
+            let Some(url) = &table.url else {
+                return Err(ConfigError::BadValue {
+                    place: Place::File(self.path.to_owned()),
+                    key: "store.url",
+                    message: "a table [[store]] has no url".to_owned(),
+                });
+            };
+            let place = self.place(url);
+            let store = self.store(table, environment)?;
+            if stores.iter().any(|other| other.url == store.url) {
+                return Err(ConfigError::BadValue {
+                    place,
+                    key: "store.url",
+                    message: format!("another table [[store]] has {} already", store.url),
+                });
+            }
+            stores.push(store);
+        }
+        Ok(stores)
+    }
+
+    fn store(&self, table: Store, environment: &Environment) -> Result<StoreSettings, ConfigError> {
+        let bad = |place, key, message: String| Err(ConfigError::BadValue { place, key, message });
+        let (url, place) = match table.url {
+            Some(url) => (url.get_ref().clone(), self.place(&url)),
+            None => (String::new(), Place::Default),
+        };
+        let url = match crate::archives::url::parse(&url) {
+            Ok(url) => url,
+            Err(error) => return bad(place, "store.url", error.message),
+        };
+        if let (None, Some(profile)) = (&table.credentials_file, &table.credentials_profile) {
+            let message = "there is no credentials_file that it could be a section of".to_owned();
+            return bad(self.place(profile), "store.credentials_profile", message);
+        }
+        if let Some(endpoint) = &table.endpoint {
+            let allowed = table.allow_http.as_ref().is_some_and(|allow| *allow.get_ref());
+            let text = endpoint.get_ref();
+            if !text.starts_with("https://") && !(allowed && text.starts_with("http://")) {
+                let message =
+                    format!("{text:?} does not begin with https://; http:// needs allow_http = true");
+                return bad(self.place(endpoint), "store.endpoint", message);
+            }
+        }
+        let credentials_file = self
+            .path("store.credentials_file", "", None, table.credentials_file)?
+            .map(|(path, _)| environment.working_directory.join(path));
+        let count = |key, value, default, bounds| self.bounded(key, value, default, bounds);
+        let given = Given {
+            url,
+            endpoint: table.endpoint.map(Spanned::into_inner),
+            region: table.region.map(Spanned::into_inner),
+            account: table.account.map(Spanned::into_inner),
+            allow_http: table.allow_http.is_some_and(Spanned::into_inner),
+            credentials_file,
+            credentials_profile: table.credentials_profile.map(Spanned::into_inner),
+            connect_timeout_seconds: count(
+                "store.connect_timeout_seconds",
+                table.connect_timeout_seconds,
+                10,
+                bounds::STORE_CONNECT_SECONDS,
+            )?,
+            request_timeout_seconds: count(
+                "store.request_timeout_seconds",
+                table.request_timeout_seconds,
+                60,
+                bounds::STORE_REQUEST_SECONDS,
+            )?,
+            attempts_max: count(
+                "store.attempts_max",
+                table.attempts_max,
+                6,
+                bounds::STORE_ATTEMPTS,
+            )?,
+            requests_max: count(
+                "store.requests_max",
+                table.requests_max,
+                32,
+                bounds::STORE_REQUESTS,
+            )?,
+        };
+        Ok(given.settings())
     }
 }
 

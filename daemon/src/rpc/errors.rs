@@ -5,6 +5,8 @@ use cairn_types::ErrorKind;
 use cairn_vfs::control::ControlError;
 use tokio::task::JoinError;
 
+use crate::operations::{FindError, StartError};
+
 /// What a client is told about a failed operation. Faults that a person must look at are logged here, once.
 pub fn api_error(error: ControlError) -> ApiError {
     let message = error.to_string();
@@ -61,7 +63,7 @@ pub fn api_error(error: ControlError) -> ApiError {
 const NO_SPACE: &str = "free space on the data directory's file system, or delete workspaces that are not needed; \
                         `cairn status` shows what is free and what is reserved";
 
-fn storage(kind: ErrorKind, message: String) -> ApiError {
+pub(super) fn storage(kind: ErrorKind, message: String) -> ApiError {
     tracing::error!(error = %message, ?kind, "a request failed in the stores");
     match kind {
         ErrorKind::NoSpace => ApiError::new(Reason::NoSpace, message).remedy(NO_SPACE),
@@ -76,6 +78,46 @@ fn storage(kind: ErrorKind, message: String) -> ApiError {
         | ErrorKind::Denied
         | ErrorKind::Internal => ApiError::new(Reason::StorageFailed, message)
             .remedy("read the log of cairnd and report the fault"),
+    }
+}
+
+/// What a client is told about an operation that was not started.
+pub fn start_error(error: StartError) -> ApiError {
+    let message = error.to_string();
+    match error {
+        StartError::TooMany { running, limit } => ApiError::new(Reason::OperationsTooMany, message)
+            .remedy("wait until one has ended, or cancel one: `cairn operation list` shows them")
+            .detail("running", running)
+            .detail("limit", limit),
+        StartError::Excluded { running, .. } => ApiError::new(Reason::OperationConflict, message)
+            .remedy(format!(
+                "wait for it (`cairn operation watch {running}`) or cancel it (`cairn operation cancel {running}`)"
+            ))
+            .detail("operation", running),
+        StartError::Stopping => ApiError::new(Reason::ShuttingDown, message)
+            .remedy("start it again, then repeat the command"),
+        StartError::Thread(_) => {
+            tracing::error!(error = %message, "an operation was not started");
+            ApiError::new(Reason::Internal, message)
+                .remedy("look at the limits of the process (ulimit -u) and of its cgroup, then repeat the command")
+        }
+    }
+}
+
+/// What a client is told about an operation that was not found.
+pub fn find_error(error: FindError) -> ApiError {
+    let message = error.to_string();
+    match error {
+        FindError::NotFound { text } => ApiError::new(Reason::OperationNotFound, message)
+            .remedy("`cairn operation list` shows those that there are")
+            .detail("operation", text),
+        FindError::Ambiguous { text, candidates } => {
+            let candidates: Vec<String> = candidates.iter().map(ToString::to_string).collect();
+            ApiError::new(Reason::OperationAmbiguous, message)
+                .remedy("give more digits of the id")
+                .detail("operation", text)
+                .detail("candidates", candidates.join(","))
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cairn_api::location::Surroundings;
+use cairn_content::objects::{Credentials, ObjectOptions};
 
 use super::{Config, Environment, File, Source};
 use crate::arguments::Arguments;
@@ -101,8 +102,120 @@ log.level = "trace"
         shutdown: Duration::from_secs(3),
         log_format: LogFormat::Json,
         log_level: LogLevel::Trace,
+        stores: Vec::new(),
     };
     assert_eq!(resolve(text).unwrap(), expected);
+}
+
+/// The table `[[store]]` of the default configuration, switched on.
+fn example_store() -> String {
+    let from = DEFAULT_CONFIG.find("#[[store]]").unwrap();
+    let line = |line: &str| match line.strip_prefix('#') {
+        Some(key) if !key.starts_with(' ') => format!("{key}\n"),
+        _ => String::new(),
+    };
+    DEFAULT_CONFIG[from..].lines().map(line).collect()
+}
+
+#[test]
+fn the_example_of_a_store_has_every_key_and_its_defaults() {
+    let file = File::parse(Path::new("c.toml"), &example_store()).unwrap();
+    assert!(!format!("{:?}", file.store).contains("None"), "{:?}", file.store);
+    let config = resolve(&example_store()).unwrap();
+    let defaults = ObjectOptions::default();
+    let expected = ObjectOptions {
+        endpoint: Some("https://objects.example.net".to_owned()),
+        region: Some("us-east-1".to_owned()),
+        account: Some("account".to_owned()),
+        credentials: Credentials::File {
+            path: "/etc/cairn/credentials".into(),
+            profile: "default".to_owned(),
+        },
+        ..defaults.clone()
+    };
+    assert_eq!(config.stores.len(), 1);
+    assert_eq!(config.stores[0].options, expected);
+    let bare = resolve("[[store]]\nurl = 's3://b'").unwrap();
+    assert_eq!(bare.stores[0].options, defaults);
+}
+
+#[test]
+fn every_key_of_a_store_takes_effect_and_its_options_are_within_their_bounds() {
+    let text = "[[store]]\nurl = 's3://b/p/'\nendpoint = 'http://127.0.0.1:9000'\nallow_http = true\n\
+                credentials_file = 'keys'\ncredentials_profile = 'backup'\nconnect_timeout_seconds = 300\n\
+                request_timeout_seconds = 3600\nattempts_max = 100\nrequests_max = 1024\n\
+                [[store]]\nurl = 'file:///srv'\nattempts_max = 1\nrequests_max = 1\n";
+    let stores = resolve(text).unwrap().stores;
+    assert_eq!(stores.len(), 2);
+    assert_eq!(
+        (stores[0].url.as_str(), stores[1].url.as_str()),
+        ("s3://b/p", "file:///srv")
+    );
+    let options = &stores[0].options;
+    assert_eq!(options.endpoint.as_deref(), Some("http://127.0.0.1:9000"));
+    assert!(options.allow_http);
+    let credentials = Credentials::File {
+        path: "/here/keys".into(),
+        profile: "backup".to_owned(),
+    };
+    assert_eq!(options.credentials, credentials);
+    assert_eq!(
+        (options.connect_timeout, options.request_timeout),
+        (Duration::from_secs(300), Duration::from_secs(3600))
+    );
+    assert_eq!(
+        (options.attempts_max, options.requests_in_flight_max),
+        (100, 1024)
+    );
+    for store in &stores {
+        store.options.validate().unwrap();
+    }
+}
+
+#[test]
+fn a_wrong_store_is_named_with_its_key() {
+    for (keys, told) in [
+        ("", "store.url: a table [[store]] has no url"),
+        ("url = 'ftp://h'", "c.toml:2: store.url: "),
+        ("url = 'memory://'", "c.toml:2: store.url: "),
+        ("url = 's3://me:hunter2@b'", "c.toml:2: store.url: "),
+        (
+            "url = 's3://b'\nendpoint = 'http://h'",
+            "c.toml:3: store.endpoint: ",
+        ),
+        (
+            "url = 's3://b'\nendpoint = 'h:9000'",
+            "c.toml:3: store.endpoint: ",
+        ),
+        (
+            "url = 's3://b'\ncredentials_profile = 'x'",
+            "c.toml:3: store.credentials_profile: ",
+        ),
+        (
+            "url = 's3://b'\ncredentials_file = ''",
+            "c.toml:3: store.credentials_file: ",
+        ),
+        (
+            "url = 's3://b'\nattempts_max = 0",
+            "c.toml:3: store.attempts_max: 0 is not in 1 to 100",
+        ),
+        (
+            "url = 's3://b'\nrequests_max = 1025",
+            "c.toml:3: store.requests_max: ",
+        ),
+        (
+            "url = 's3://b'\nsecret_key = 'x'",
+            "c.toml:3: unknown key `secret_key`",
+        ),
+        (
+            "url = 's3://b'\n[[store]]\nurl = 's3://b/'",
+            "c.toml:4: store.url: another table",
+        ),
+    ] {
+        let error = resolve(&format!("[[store]]\n{keys}\n")).unwrap_err().to_string();
+        assert!(error.contains(told), "{keys}: {error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
 }
 
 #[test]
