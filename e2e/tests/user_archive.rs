@@ -55,17 +55,29 @@ async fn a_snapshot_travels_to_another_daemon() -> anyhow::Result<()> {
     let whole = here.tree("w").await?;
     let pushed = cairn(&here, &["push", "w@two", &url])?;
     assert!(pushed["archive"]["base"].is_string(), "{pushed}");
-    assert!(pushed["files_read"].as_u64().unwrap() <= many.entries.len() as u64, "{pushed}");
+    assert!(
+        pushed["files_read"].as_u64().unwrap() <= many.entries.len() as u64,
+        "{pushed}"
+    );
     // Nothing has changed: nothing is read.
     cairn(&here, &["snapshot", "w", "--tag", "three"])?;
     let pushed = cairn(&here, &["push", "w@three", &url])?;
-    assert_eq!((pushed["files_read"].as_u64(), pushed["packs"].as_u64()), (Some(0), Some(0)), "{pushed}");
+    assert_eq!(
+        (pushed["files_read"].as_u64(), pushed["packs"].as_u64()),
+        (Some(0), Some(0)),
+        "{pushed}"
+    );
 
     // The first into a new workspace, the second into that.
     cairn(&there, &["pull", &format!("{url}@one"), "copy"])?;
     there.assert_equal(&odd, "copy", "after the first pull").await?;
-    cairn(&there, &["pull", &format!("{url}@two"), "copy", "--into-existing"])?;
-    there.assert_equal(&whole, "copy", "after the second pull").await?;
+    cairn(
+        &there,
+        &["pull", &format!("{url}@two"), "copy", "--into-existing"],
+    )?;
+    there
+        .assert_equal(&whole, "copy", "after the second pull")
+        .await?;
     let history = cairn(&there, &["history", "copy"])?;
     assert!(history["snapshots"].as_array().unwrap().len() >= 2, "{history}");
 
