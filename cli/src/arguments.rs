@@ -195,6 +195,13 @@ pub struct CreateArguments {
     /// Permission bits of the root directory, in octal
     #[arg(long, value_name = "OCTAL", default_value = "755", value_parser = octal)]
     pub mode: u32,
+    #[command(flatten)]
+    pub policy: PolicyArguments,
+}
+
+/// Who may mount a new workspace, and as whom.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct PolicyArguments {
     /// Whose identity the anonymous one replaces
     #[arg(long, value_enum, default_value_t = Squash::None)]
     pub squash: Squash,

@@ -37,6 +37,7 @@ fn a_wrong_command_line_is_code_2() {
         &["workspace", "create", "w", "--mode", "999"],
         &["fork", "w", "v1"],
         &["push", "w"],
+        &["pull", "file:///s", "w", "--into-existing", "--any-port"],
         &["archive", "delete", "file:///s"],
         &["archive", "verify", "file:///s", "--limit-rate", "fast"],
         &["archive", "reclaim", "file:///s", "--grace", "24"],

@@ -26,7 +26,7 @@ use cairn_content::sealing::KeyFileError;
 use cairn_snapshot::archive::{
     Archive, ArchiveError, PackAction, Progress, ReclaimOptions, Sizes, StoreSizes, VerifyOptions,
 };
-use cairn_types::{SnapshotId, WorkspaceName};
+use cairn_types::{ExportPolicy, SnapshotId, WorkspaceName};
 use cairn_vfs::ImportError;
 use cairn_vfs::control::ControlError;
 
@@ -79,6 +79,8 @@ pub struct PullWanted {
     pub workspace: WorkspaceName,
     /// Whether it exists and is to become equal to the archive.
     pub into_existing: bool,
+    /// Who may mount it, if it is new.
+    pub policy: ExportPolicy,
 }
 
 /// What shall be verified.
@@ -121,6 +123,7 @@ impl Archives {
         let mut tree = self.ends.target(&Wanted {
             workspace: wanted.workspace.clone(),
             into_existing: wanted.into_existing,
+            policy: wanted.policy.clone(),
             identity: repository.identity(&archive)?,
             archive: archive.clone(),
         })?;

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 
+use super::PolicyArguments;
 use crate::units;
 
 /// What shall be pushed.
@@ -32,6 +33,8 @@ pub struct PullArguments {
     /// The workspace exists: make it equal to the archive; what it was before is kept as a snapshot
     #[arg(long)]
     pub into_existing: bool,
+    #[command(flatten)]
+    pub policy: PolicyArguments,
     /// Print the operation's id and do not wait for its end
     #[arg(long)]
     pub detach: bool,

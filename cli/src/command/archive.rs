@@ -3,12 +3,13 @@
 use std::os::unix::ffi::OsStrExt;
 
 use cairn_api::{ApiError, ProtoDuration, convert, proto};
+use cairn_types::ExportPolicy;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::Session;
 use super::follow::{Following, Interrupt, follow};
 use super::snapshot::{short, shortened};
+use super::{Session, workspace};
 use crate::arguments::{ArchiveCommand, PullArguments, PushArguments};
 use crate::confirm::confirm;
 use crate::failure::Failure;
@@ -69,18 +70,30 @@ pub(super) async fn pull(session: &mut Session, arguments: PullArguments) -> Res
         source,
         target,
         into_existing,
+        policy,
         detach,
     } = arguments;
+    let policy = workspace::policy(&policy);
+    let default = convert::policy_message(&ExportPolicy::default());
+    if into_existing && policy != default {
+        return Err(Failure::Usage {
+            message: "an existing workspace keeps its policy".to_owned(),
+            remedy: "leave out --squash, --anon-uid, --anon-gid, --allow, --read-only and --any-port"
+                .to_owned(),
+        });
+    }
+    convert::export_policy(Some(&policy))?;
     let (store, reference) = store_and_snapshot(&source)?;
-    let workspace = Target::parse(&target)?.into_workspace();
+    let name = Target::parse(&target)?.into_workspace();
     let mut client = session.connect().await?;
     let flag = if into_existing { " --into-existing" } else { "" };
-    let again = format!("cairn pull {source} {workspace}{flag}");
+    let again = format!("cairn pull {source} {name}{flag}");
     let request = proto::PullRequest {
         store,
         reference,
-        workspace,
+        workspace: name,
         into_existing,
+        policy: Some(policy),
     };
     let answer = while_waiting("starting", client.archives.pull(request)).await?;
     follow(

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::Session;
-use crate::arguments::{CreateArguments, Squash, WorkspaceCommand};
+use crate::arguments::{CreateArguments, PolicyArguments, Squash, WorkspaceCommand};
 use crate::confirm::confirm;
 use crate::failure::Failure;
 use crate::progress::while_waiting;
@@ -36,7 +36,8 @@ pub(super) async fn run(session: &mut Session, command: WorkspaceCommand) -> Res
     }
 }
 
-fn policy(arguments: &CreateArguments) -> proto::ExportPolicy {
+/// The policy that options stand for.
+pub(super) fn policy(arguments: &PolicyArguments) -> proto::ExportPolicy {
     let squash = match arguments.squash {
         Squash::None => proto::Squash::None,
         Squash::Root => proto::Squash::Root,
@@ -59,7 +60,7 @@ fn policy(arguments: &CreateArguments) -> proto::ExportPolicy {
 
 async fn create(session: &mut Session, arguments: CreateArguments) -> Result<(), Failure> {
     convert::workspace_name(&arguments.name)?;
-    let policy = policy(&arguments);
+    let policy = policy(&arguments.policy);
     convert::export_policy(Some(&policy))?;
     let request = proto::CreateWorkspaceRequest {
         policy: Some(policy),
@@ -289,7 +290,7 @@ mod tests {
     #[test]
     fn options_become_the_policy() {
         let default = convert::policy_message(&ExportPolicy::default());
-        assert_eq!(policy(&create(&["w"])), default);
+        assert_eq!(policy(&create(&["w"]).policy), default);
         let all = create(&[
             "w",
             "--squash",
@@ -313,6 +314,6 @@ mod tests {
             read_only: true,
             privileged_port: false,
         };
-        assert_eq!(policy(&all), expected);
+        assert_eq!(policy(&all.policy), expected);
     }
 }

@@ -4,7 +4,7 @@
 use std::error::Error;
 
 use cairn_snapshot::archive::{Archive, Description, Source, Target};
-use cairn_types::{ErrorKind, SnapshotId, WorkspaceName};
+use cairn_types::{ErrorKind, ExportPolicy, SnapshotId, WorkspaceName};
 
 use super::WorkError;
 
@@ -28,6 +28,8 @@ pub struct Wanted {
     pub workspace: WorkspaceName,
     /// Whether it exists and is to become equal to the archive.
     pub into_existing: bool,
+    /// Who may mount it, if it is new.
+    pub policy: ExportPolicy,
     /// Names the archive and its store: an earlier attempt at the same one is gone on with.
     pub identity: [u8; 32],
     /// The archive.

@@ -106,6 +106,7 @@ fn pull(world: &World, reference: &str) -> PullWanted {
         reference: reference.to_owned(),
         workspace: workspace(),
         into_existing: true,
+        policy: Default::default(),
     }
 }
 

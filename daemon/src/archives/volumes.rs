@@ -70,6 +70,7 @@ impl Ends for NodeEnds {
         Ok(Box::new(Tree {
             target: ImportTarget(import),
             into_existing: wanted.into_existing,
+            policy: wanted.policy.clone(),
             snapshot: imported_snapshot(description)?,
         }))
     }
@@ -151,6 +152,7 @@ impl Source for Pushed {
 struct Tree {
     target: ImportTarget,
     into_existing: bool,
+    policy: ExportPolicy,
     snapshot: ImportedSnapshot,
 }
 
@@ -168,8 +170,7 @@ impl ImportedTree for Tree {
                 safety: Some(restored.safety.id),
             });
         }
-        // As a workspace that is made without a policy: who else may mount it is for somebody here to say.
-        let (_, snapshot) = import.finish_new(ExportPolicy::default(), self.snapshot)?;
+        let (_, snapshot) = import.finish_new(self.policy, self.snapshot)?;
         Ok(Imported {
             snapshot: snapshot.id,
             safety: None,

@@ -389,7 +389,11 @@ impl Source<'_> {
         if let Some(endpoint) = &table.endpoint {
             let allowed = table.allow_http.as_ref().is_some_and(|allow| *allow.get_ref());
             let text = endpoint.get_ref();
-            if !text.starts_with("https://") && !(allowed && text.starts_with("http://")) {
+            let schemes: &[&str] = match allowed {
+                true => &["https://", "http://"],
+                false => &["https://"],
+            };
+            if !schemes.iter().any(|scheme| text.starts_with(scheme)) {
                 let message =
                     format!("{text:?} does not begin with https://; http:// needs allow_http = true");
                 return bad(self.place(endpoint), "store.endpoint", message);

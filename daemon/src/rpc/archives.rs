@@ -69,9 +69,11 @@ impl Archives for Service {
             reference,
             workspace,
             into_existing,
+            policy,
         } = request.into_inner();
         convert::reference(&reference)?;
         let wanted = PullWanted {
+            policy: convert::export_policy(policy.as_ref())?,
             store: url::parse(&store)?,
             reference,
             workspace: convert::workspace_name(&workspace)?,
@@ -89,7 +91,7 @@ impl Archives for Service {
             workspace,
             reference: wanted.reference.clone(),
             store: wanted.store.to_string(),
-            parameters: format!("into_existing={into_existing}"),
+            parameters: format!("{:?}", (into_existing, &wanted.policy)),
         };
         let operation = self.start(request, wanted.store.clone(), move |archives, _, operation| {
             archives.pull(&wanted, operation)

@@ -11,3 +11,4 @@ mod boot;
 mod control;
 mod harness;
 mod http;
+mod travel;
