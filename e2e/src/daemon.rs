@@ -3,14 +3,13 @@
 //! Processes are those of [`crate::node`]; this adds the directory, the command line, and waiting without `await`.
 
 use std::net::SocketAddr;
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 
-use anyhow::{Context, bail};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::node::{Node, NodeSettings, program};
+use crate::node::{Node, NodeSettings};
 
 /// A running daemon with a data directory of its own, which goes with it.
 #[derive(Debug)]
@@ -48,27 +47,7 @@ impl Daemon {
 
     /// Runs `cairn` with `--json` on this daemon; what it printed, or nothing if it printed nothing.
     pub fn cairn(&self, arguments: &[&str]) -> anyhow::Result<Value> {
-        let output = Command::new(program("cairn", "CAIRN_BIN")?)
-            .arg("--socket")
-            .arg(self.node.socket())
-            .arg("--json")
-            .args(arguments)
-            .output()
-            .context("starting cairn")?;
-        if !output.status.success() {
-            let message = String::from_utf8_lossy(&output.stderr);
-            bail!(
-                "cairn {}: {}: {}",
-                arguments.join(" "),
-                output.status,
-                message.trim()
-            );
-        }
-        if output.stdout.iter().all(u8::is_ascii_whitespace) {
-            return Ok(Value::Null);
-        }
-        serde_json::from_slice(&output.stdout)
-            .with_context(|| format!("cairn {}: not JSON", arguments.join(" ")))
+        self.node.cairn(arguments)
     }
 
     /// Ends the daemon at once (SIGKILL).

@@ -277,6 +277,32 @@ impl Node {
         &self.endpoints.rpc
     }
 
+    /// Runs `cairn` with `--json` on this daemon and waits for it; what it printed, or nothing if it printed nothing. Blocks.
+    pub fn cairn(&self, arguments: &[&str]) -> anyhow::Result<serde_json::Value> {
+        use anyhow::Context;
+        let output = std::process::Command::new(program("cairn", "CAIRN_BIN")?)
+            .arg("--socket")
+            .arg(self.socket())
+            .arg("--json")
+            .args(arguments)
+            .output()
+            .context("starting cairn")?;
+        if !output.status.success() {
+            let message = String::from_utf8_lossy(&output.stderr);
+            anyhow::bail!(
+                "cairn {}: {}: {}",
+                arguments.join(" "),
+                output.status,
+                message.trim()
+            );
+        }
+        if output.stdout.iter().all(u8::is_ascii_whitespace) {
+            return Ok(serde_json::Value::Null);
+        }
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("cairn {}: not JSON", arguments.join(" ")))
+    }
+
     /// What it was started with.
     pub fn settings(&self) -> &NodeSettings {
         &self.settings
