@@ -2,7 +2,7 @@
 //!
 //! [`Archives`] has one method for each thing that can be asked for; all of them block. [`url`] checks where a store is said
 //! to be; [`identity`] says who this daemon is towards stores; [`repositories`] opens each store once and shares it;
-//! [`repository`] is what is asked of one store; [`ends`] is what is asked of the volumes.
+//! [`repository`] is what is asked of one store; [`ends`] is what is asked of the volumes, and [`volumes`] how they answer.
 //!
 //! What this module does not do: it decides nothing about what an archive is, and says nothing to clients: the reasons that
 //! they see are made in [`crate::rpc`].
@@ -16,14 +16,18 @@ mod testing;
 #[cfg(test)]
 mod tests;
 pub mod url;
+pub mod volumes;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use cairn_content::objects::ObjectStoreUrl;
+use cairn_content::sealing::KeyFileError;
 use cairn_snapshot::archive::{
     Archive, ArchiveError, PackAction, Progress, ReclaimOptions, Sizes, StoreSizes, VerifyOptions,
 };
 use cairn_types::{SnapshotId, WorkspaceName};
+use cairn_vfs::ImportError;
 use cairn_vfs::control::ControlError;
 
 pub use ends::{EndError, Ends, Imported, ImportedTree, Wanted};
@@ -53,12 +57,15 @@ pub enum WorkError {
     /// The volumes of this node.
     #[error(transparent)]
     Control(#[from] ControlError),
-    /// A part that this version does not have.
-    #[error("this version of cairnd cannot {what}")]
-    Unsupported {
-        /// What was asked for.
-        what: &'static str,
-    },
+    /// The file of a key.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
+    /// A key is needed, and none is configured.
+    #[error("no key is configured for the store")]
+    NoKey,
+    /// What is pulled cannot be written into a volume.
+    #[error(transparent)]
+    Import(#[from] ImportError),
 }
 
 /// What shall be pulled.
@@ -205,5 +212,15 @@ impl Archives {
     /// Makes a store this daemon's.
     pub fn own(&self, store: &ObjectStoreUrl, take_over: bool) -> Result<(), WorkError> {
         Ok(self.repositories.get(store)?.own(take_over)?)
+    }
+
+    /// Makes a store in which nothing is yet an encrypted one of this daemon's.
+    pub fn encrypt(&self, store: &ObjectStoreUrl) -> Result<(), WorkError> {
+        self.repositories.encrypt(store)
+    }
+
+    /// Lets the key in the file `new` open an encrypted store in place of the one that is configured.
+    pub fn rotate_key(&self, store: &ObjectStoreUrl, new: &Path) -> Result<(), WorkError> {
+        self.repositories.rotate_key(store, new)
     }
 }

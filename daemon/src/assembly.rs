@@ -15,7 +15,7 @@ use cairn_vfs::control::{ControlError, Usage};
 use cairn_vfs::{OpenError, Volumes, VolumesParts, VolumesSettings};
 use tokio::net::TcpListener;
 
-use crate::archives::ends::NoEnds;
+use crate::archives::volumes::NodeEnds;
 use crate::archives::{Archives, Repositories, RepositoriesParts, identity, repositories};
 use crate::config::Config;
 use crate::data_directory::DataDirectory;
@@ -176,7 +176,7 @@ impl Stores {
 
 /// The archives of object stores, for the volumes of this node. Must be called within the runtime on which the stores' requests
 /// are to be made. Opens no store yet.
-pub fn archives(config: &Config, directory: &DataDirectory) -> Archives {
+pub fn archives(config: &Config, directory: &DataDirectory, volumes: &Arc<Volumes>) -> Archives {
     let secret = &directory.format().handle_secret;
     let repositories = Repositories::new(RepositoriesParts {
         stores: config.stores.clone(),
@@ -187,7 +187,8 @@ pub fn archives(config: &Config, directory: &DataDirectory) -> Archives {
         owner: identity::owner(secret, &identity::host(), directory.path()),
         opener: Box::new(repositories::open),
     });
-    Archives::new(repositories, Arc::new(NoEnds))
+    let ends = NodeEnds::new(Arc::clone(volumes), secret.clone());
+    Archives::new(repositories, Arc::new(ends))
 }
 
 fn rocks_settings(config: &Config) -> RocksSettings {

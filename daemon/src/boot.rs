@@ -238,7 +238,7 @@ async fn open_stores(node: &Arc<Node>, directory: &DataDirectory) -> Result<Arc<
     })?;
     let stores = Arc::new(stores);
     node.set_stores(Arc::clone(&stores));
-    node.set_archives(Arc::new(archives(&node.config, directory)));
+    node.set_archives(Arc::new(archives(&node.config, directory, stores.volumes())));
     Ok(stores)
 }
 

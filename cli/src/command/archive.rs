@@ -181,7 +181,11 @@ pub(super) async fn run(session: &mut Session, command: ArchiveCommand) -> Resul
             };
             let mut client = session.connect().await?;
             while_waiting("changing the key", client.archives.rotate_key(request)).await?;
-            let told = format!("{store} is opened by the new key from now on\n");
+            let told = format!(
+                "{store} is opened by the new key from now on\n\
+                 before cairnd starts again: set key_file in its configuration to {}\n",
+                new_key_file.display()
+            );
             session.output.put(&Changed::Rotated(&store), || told)?;
             Ok(())
         }

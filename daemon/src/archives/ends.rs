@@ -57,11 +57,8 @@ pub struct Imported {
 pub struct EndError {
     /// What the caller can do.
     pub kind: ErrorKind,
-    /// What failed.
+    /// What failed, with its causes.
     pub message: String,
-    /// Why.
-    #[source]
-    pub source: Option<Box<dyn Error + Send + Sync>>,
 }
 
 /// What can be done about a failure of an end; of one that is no [`EndError`] nothing is known.
@@ -69,22 +66,4 @@ pub fn kind_of(error: &(dyn Error + Send + Sync + 'static)) -> ErrorKind {
     error
         .downcast_ref::<EndError>()
         .map_or(ErrorKind::Internal, |error| error.kind)
-}
-
-/// Volumes that can be neither archived nor written from archives.
-#[derive(Debug, Clone, Copy)]
-pub struct NoEnds;
-
-impl Ends for NoEnds {
-    fn source(&self, _: &WorkspaceName, _: SnapshotId) -> Result<(Box<dyn Source>, Description), WorkError> {
-        Err(WorkError::Unsupported {
-            what: "push snapshots",
-        })
-    }
-
-    fn target(&self, _: &Wanted) -> Result<Box<dyn ImportedTree>, WorkError> {
-        Err(WorkError::Unsupported {
-            what: "pull archives",
-        })
-    }
 }

@@ -68,7 +68,7 @@ mod tests {
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
-        assert_eq!(start, "PIN-ORIGIN");
+        assert_eq!(start, "06cc4673498c16eb");
         assert_ne!(origin(&secret, VolumeId(3)), origin(&secret, VolumeId(4)));
         assert_ne!(owner(&HandleSecret([8; 16]), "h", Path::new("/d")).id, found.id);
     }

@@ -8,15 +8,17 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cairn_content::objects::{ObjectOptions, ObjectStoreUrl, Objects, Owner};
+use cairn_content::objects::{ObjectStoreUrl, Objects, Owner};
+use cairn_content::sealing::key_file::{self, Access};
+use cairn_content::sealing::{KeyEncryptionKey, KeysError};
 use cairn_content::store::ChunkStoreError;
-use cairn_snapshot::archive::{self, ArchiveError, RepositoryParts, RepositorySettings};
+use cairn_snapshot::archive::{self, ArchiveError, RepositoryParts, RepositorySettings, repository};
 use cairn_types::{Clock, Randomness};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use super::Repository;
-use crate::config::stores::{StoreSettings, options};
+use super::{Repository, WorkError};
+use crate::config::stores::{StoreSettings, table};
 
 /// Stores that are kept open; beyond that, those that nobody uses are closed.
 pub const OPEN_MAX: usize = 32;
@@ -31,15 +33,36 @@ pub struct OpenParts {
     pub cache: PathBuf,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub randomness: Arc<dyn Randomness>,
     /// Who this daemon is.
     pub owner: Owner,
+    /// The key that is configured for it.
+    pub holder: Option<KeyEncryptionKey>,
 }
 
-/// Opens the archives of a store; nothing is asked of it yet.
+/// Opens the archives of a store.
 pub type Opener = Box<dyn Fn(OpenParts) -> Result<Arc<dyn Repository>, ArchiveError> + Send + Sync>;
 
-/// Opens the archives of a store as they are. Its directory on local disk is made if it is missing.
+/// Opens the archives of a store as they are: asks it whether it is encrypted, and by which keys. Its directory on local disk
+/// is made if it is missing.
+///
+/// # Errors
+/// What [`repository::sealing_of`] and [`archive::Repository::open`] fail with; `Keys` also if a key is configured and the store
+/// is not encrypted, even if nothing is in it yet: who has configured a key must not push without one by an oversight.
 pub fn open(parts: OpenParts) -> Result<Arc<dyn Repository>, ArchiveError> {
+    let sealing = repository::sealing_of(
+        &parts.objects,
+        &parts.runtime,
+        parts.holder.as_ref(),
+        Arc::clone(&parts.randomness),
+    )?;
+    if let (true, Some(holder)) = (sealing.is_plain(), &parts.holder) {
+        return Err(ArchiveError::Keys(KeysError::NotEncrypted {
+            store: parts.objects.url().to_string(),
+            given: holder.id(),
+        }));
+    }
     if let Some(parent) = parts.cache.parent() {
         make_directory(parent).map_err(|source| ChunkStoreError::Cache {
             operation: "make a directory for",
@@ -53,6 +76,7 @@ pub fn open(parts: OpenParts) -> Result<Arc<dyn Repository>, ArchiveError> {
         cache: parts.cache,
         clock: parts.clock,
         owner: parts.owner,
+        sealing,
     };
     let repository = archive::Repository::open(parts, RepositorySettings::default())?;
     Ok(Arc::new(repository))
@@ -103,24 +127,73 @@ impl Repositories {
     /// The store at `url`.
     ///
     /// # Errors
-    /// What [`Objects::open`] and the opener fail with.
-    pub fn get(&self, url: &ObjectStoreUrl) -> Result<Arc<dyn Repository>, ArchiveError> {
+    /// Those of [`Objects::open`], of the key file, and of the opener.
+    pub fn get(&self, url: &ObjectStoreUrl) -> Result<Arc<dyn Repository>, WorkError> {
         let slot = self.slot(url);
         let mut repository = slot.lock();
         if let Some(open) = &*repository {
             return Ok(Arc::clone(open));
         }
+        let opened = (self.parts.opener)(self.parts_of(url)?)?;
+        *repository = Some(Arc::clone(&opened));
+        Ok(opened)
+    }
+
+    /// Makes the store at `url`, in which nothing is yet, an encrypted one of this daemon's, with the key that is configured for it.
+    ///
+    /// # Errors
+    /// `NoKey` if none is; those of [`repository::encrypt_new`].
+    pub fn encrypt(&self, url: &ObjectStoreUrl) -> Result<(), WorkError> {
+        let parts = self.parts_of(url)?;
+        let holder = parts.holder.as_ref().ok_or(WorkError::NoKey)?;
+        repository::encrypt_new(
+            &parts.objects,
+            &parts.runtime,
+            parts.owner,
+            parts.clock.as_ref(),
+            holder,
+            parts.randomness,
+        )?;
+        Ok(())
+    }
+
+    /// Lets the key in the file `new` open the store at `url` in place of the one that is configured for it. Who has the store open
+    /// goes on with it.
+    ///
+    /// # Errors
+    /// `NoKey` if none is configured; those of the files and of [`repository::rotate_key`].
+    pub fn rotate_key(&self, url: &ObjectStoreUrl, new: &Path) -> Result<(), WorkError> {
+        let parts = self.parts_of(url)?;
+        let old = parts.holder.as_ref().ok_or(WorkError::NoKey)?;
+        let new = key_file::read(new, Access::Owner)?;
+        repository::rotate_key(
+            &parts.objects,
+            &parts.runtime,
+            old,
+            &new,
+            parts.randomness.as_ref(),
+        )?;
+        Ok(())
+    }
+
+    fn parts_of(&self, url: &ObjectStoreUrl) -> Result<OpenParts, WorkError> {
         let parts = &self.parts;
-        let options: ObjectOptions = options(&parts.stores, url);
-        let opened = (parts.opener)(OpenParts {
-            objects: Objects::open(url, options, Arc::clone(&parts.randomness))?,
+        let table = table(&parts.stores, url);
+        let options = table.map(|table| table.options.clone()).unwrap_or_default();
+        let holder = table
+            .and_then(|table| table.key_file.as_ref())
+            .map(|file| key_file::read(&file.path, file.access))
+            .transpose()?;
+        Ok(OpenParts {
+            objects: Objects::open(url, options, Arc::clone(&parts.randomness))
+                .map_err(ArchiveError::from)?,
             runtime: parts.runtime.clone(),
             cache: parts.directory.join(directory_name(url)),
             clock: Arc::clone(&parts.clock),
+            randomness: Arc::clone(&parts.randomness),
             owner: parts.owner.clone(),
-        })?;
-        *repository = Some(Arc::clone(&opened));
-        Ok(opened)
+            holder,
+        })
     }
 
     fn slot(&self, url: &ObjectStoreUrl) -> Arc<Slot> {

@@ -258,7 +258,10 @@ async fn a_store_is_opened_once_and_shared() {
     let url = ObjectStoreUrl::parse(&text).unwrap();
     let absent = repositories.get(&url).map(drop).unwrap_err();
     assert!(
-        matches!(absent, ArchiveError::Objects(ObjectError::NoBucket { .. })),
+        matches!(
+            absent,
+            WorkError::Archive(ArchiveError::Objects(ObjectError::NoBucket { .. }))
+        ),
         "{absent:?}"
     );
     // What has failed is tried again.

@@ -398,6 +398,13 @@ impl Source<'_> {
         let credentials_file = self
             .path("store.credentials_file", "", None, table.credentials_file)?
             .map(|(path, _)| environment.working_directory.join(path));
+        let key_file = self
+            .path("store.key_file", "", None, table.key_file)?
+            .map(|(path, _)| environment.working_directory.join(path));
+        if let (None, Some(shared)) = (&key_file, &table.key_file_shared) {
+            let message = "there is no key_file that it could be about".to_owned();
+            return bad(self.place(shared), "store.key_file_shared", message);
+        }
         let count = |key, value, default, bounds| self.bounded(key, value, default, bounds);
         let given = Given {
             url,
@@ -406,6 +413,8 @@ impl Source<'_> {
             account: table.account.map(Spanned::into_inner),
             allow_http: table.allow_http.is_some_and(Spanned::into_inner),
             credentials_file,
+            key_file,
+            key_file_shared: table.key_file_shared.is_some_and(Spanned::into_inner),
             credentials_profile: table.credentials_profile.map(Spanned::into_inner),
             connect_timeout_seconds: count(
                 "store.connect_timeout_seconds",

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cairn_content::objects::{Credentials, ObjectOptions, ObjectStoreUrl};
+use cairn_content::sealing::key_file::Access;
 use serde::Deserialize;
 
 use super::file::Value;
@@ -29,6 +30,10 @@ pub struct Store {
     pub credentials_file: Value<PathBuf>,
     /// Section of that file.
     pub credentials_profile: Value<String>,
+    /// File with the key of encrypted stores.
+    pub key_file: Value<PathBuf>,
+    /// Take the key file whoever can read it.
+    pub key_file_shared: Value<bool>,
     /// Longest wait for a connection.
     pub connect_timeout_seconds: Value<u32>,
     /// Longest wait for an answer.
@@ -46,6 +51,17 @@ pub struct StoreSettings {
     pub url: ObjectStoreUrl,
     /// How those are reached.
     pub options: ObjectOptions,
+    /// What encrypts those, if they are encrypted.
+    pub key_file: Option<KeyFile>,
+}
+
+/// Where the key of encrypted stores is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFile {
+    /// The file.
+    pub path: PathBuf,
+    /// Who may have access to it.
+    pub access: Access,
 }
 
 impl StoreSettings {
@@ -56,15 +72,13 @@ impl StoreSettings {
     }
 }
 
-/// How the store at `url` is reached: by the table with the longest URL that `url` begins with, segment by segment; without
-/// one, by the defaults.
-pub fn options(stores: &[StoreSettings], url: &ObjectStoreUrl) -> ObjectOptions {
+/// The table for the store at `url`: the one with the longest URL that `url` begins with, segment by segment. Without one, the
+/// defaults hold.
+pub fn table<'a>(stores: &'a [StoreSettings], url: &ObjectStoreUrl) -> Option<&'a StoreSettings> {
     stores
         .iter()
         .filter(|store| store.covers(url))
         .max_by_key(|store| store.url.as_str().len())
-        .map(|store| store.options.clone())
-        .unwrap_or_default()
 }
 
 /// The values of a table, without their places.
@@ -76,6 +90,8 @@ pub(super) struct Given {
     pub allow_http: bool,
     pub credentials_file: Option<PathBuf>,
     pub credentials_profile: Option<String>,
+    pub key_file: Option<PathBuf>,
+    pub key_file_shared: bool,
     pub connect_timeout_seconds: u32,
     pub request_timeout_seconds: u32,
     pub attempts_max: u32,
@@ -92,8 +108,13 @@ impl Given {
             },
             None => Credentials::Environment,
         };
+        let access = match self.key_file_shared {
+            true => Access::Anybody,
+            false => Access::Owner,
+        };
         StoreSettings {
             url: self.url,
+            key_file: self.key_file.map(|path| KeyFile { path, access }),
             options: ObjectOptions {
                 endpoint: self.endpoint,
                 region: self.region,
@@ -114,7 +135,7 @@ impl Given {
 mod tests {
     use cairn_content::objects::{ObjectOptions, ObjectStoreUrl};
 
-    use super::{StoreSettings, options};
+    use super::{StoreSettings, table};
 
     #[test]
     fn the_longest_url_decides() {
@@ -124,6 +145,7 @@ mod tests {
                 region: Some(region.to_owned()),
                 ..ObjectOptions::default()
             },
+            key_file: None,
         };
         let stores = [
             store("s3://b", "short"),
@@ -141,8 +163,9 @@ mod tests {
             ("file:///srv/a", Some("file")),
             ("file:///srv2", None),
         ] {
-            let found = options(&stores, &ObjectStoreUrl::parse(url).unwrap());
-            assert_eq!(found.region.as_deref(), region, "{url}");
+            let found = table(&stores, &ObjectStoreUrl::parse(url).unwrap());
+            let found = found.and_then(|store| store.options.region.as_deref());
+            assert_eq!(found, region, "{url}");
         }
     }
 }

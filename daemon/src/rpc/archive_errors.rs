@@ -4,10 +4,12 @@
 use cairn_api::{ApiError, Reason};
 use cairn_content::objects::{FenceError, ObjectError};
 use cairn_content::pipeline::PipelineError;
+use cairn_content::sealing::{KeyFileError, KeysError};
 use cairn_content::store::{ChunkReadError, ChunkStoreError};
 use cairn_snapshot::archive::ArchiveError;
 use cairn_snapshot::archive::tree::TreeReadError;
 use cairn_types::ErrorKind;
+use cairn_vfs::ImportError;
 
 use super::errors;
 use crate::archives::WorkError;
@@ -19,12 +21,14 @@ pub fn work_error(error: WorkError, store: &str) -> ApiError {
     match error {
         WorkError::Control(error) => errors::api_error(error),
         WorkError::Archive(error) => archive_error(error, store),
-        WorkError::Unsupported { what } => ApiError::new(
-            Reason::FeatureUnsupported,
-            format!("this version of cairnd cannot {what}"),
+        WorkError::Import(error) => import_error(error, store),
+        WorkError::KeyFile(error) => key_file_error(&error, store),
+        WorkError::NoKey => ApiError::new(
+            Reason::StoreKeyMissing,
+            format!("no key is configured for object store {store}"),
         )
-        .remedy("use a later cairnd")
-        .detail("feature", what),
+        .remedy("name its key file by key_file in the table [[store]] of cairnd's configuration, then restart cairnd")
+        .detail("store", store),
     }
 }
 
@@ -34,6 +38,7 @@ fn archive_error(error: ArchiveError, store: &str) -> ApiError {
         ArchiveError::Cancelled => cancelled(store),
         ArchiveError::Objects(error) => object_error(&error, store),
         ArchiveError::Fence(error) => fence_error(&error, store),
+        ArchiveError::Keys(error) => keys_error(&error, store),
         ArchiveError::Store(error) => chunk_store_error(&error, store),
         ArchiveError::Unreadable(file) => read_error(&file.cause, store),
         ArchiveError::Read(error) | ArchiveError::Tree(TreeReadError::Fetch(error)) => {
@@ -95,6 +100,18 @@ fn archive_error(error: ArchiveError, store: &str) -> ApiError {
     }
 }
 
+fn import_error(error: ImportError, store: &str) -> ApiError {
+    let message = with_causes(&error);
+    match error {
+        ImportError::Control(error) => errors::api_error(error),
+        ImportError::Running { .. } => ApiError::new(Reason::OperationConflict, message)
+            .remedy("wait until that has ended: `cairn operation list` shows it")
+            .detail("store", store),
+        ImportError::Invalid { .. } => damaged(format!("store {store}: {message}"), "", store),
+        ImportError::None { .. } | ImportError::Broken => internal(message, store),
+    }
+}
+
 fn cancelled(store: &str) -> ApiError {
     ApiError::new(Reason::Cancelled, "the work was cancelled")
         .remedy("the same command again goes on where it was")
@@ -125,6 +142,65 @@ fn damaged(message: String, object: &str, store: &str) -> ApiError {
     match object {
         "" => error,
         object => error.detail("object", object),
+    }
+}
+
+fn key_file_error(error: &KeyFileError, store: &str) -> ApiError {
+    let (reason, remedy) = match error {
+        KeyFileError::Read { .. } => (
+            Reason::StoreKeyMissing,
+            "put the key file where key_file in the table [[store]] says, readable for cairnd",
+        ),
+        KeyFileError::Access { .. } => (
+            Reason::StoreOptionInvalid,
+            "take the rights of others away: chmod 0600; or, if its directory guards it, set key_file_shared = true",
+        ),
+        KeyFileError::NotAFile { .. } | KeyFileError::Content { .. } => (
+            Reason::StoreOptionInvalid,
+            "give a file with 64 hexadecimal digits: `openssl rand -hex 32` makes one",
+        ),
+        KeyFileError::Write { .. } => (Reason::Internal, "report this with the log of cairnd"),
+    };
+    ApiError::new(reason, with_causes(error))
+        .remedy(remedy)
+        .detail("store", store)
+}
+
+fn keys_error(error: &KeysError, store: &str) -> ApiError {
+    let message = with_causes(error);
+    let with = |reason, remedy: String| {
+        ApiError::new(reason, message.clone())
+            .remedy(remedy)
+            .detail("store", store)
+    };
+    let configure = "name the right key file by key_file in the table [[store]] of cairnd's configuration, then restart cairnd";
+    match error {
+        KeysError::Missing { .. } => with(Reason::StoreKeyMissing, configure.to_owned()),
+        KeysError::Wrong { .. } | KeysError::Exists { .. } => {
+            with(Reason::StoreKeyWrong, configure.to_owned())
+        }
+        KeysError::NotEncrypted { .. } => with(
+            Reason::StoreKeyUnexpected,
+            format!(
+                "to make a new, encrypted store: cairn archive init {store} --encrypt; for a store that is not encrypted, take \
+                 key_file out of its table [[store]]"
+            ),
+        ),
+        KeysError::NotEmpty { .. } => with(
+            Reason::StoreConflict,
+            "use another URL: what is stored without encryption stays so".to_owned(),
+        ),
+        KeysError::Newer { .. } => with(Reason::StoreNewer, NEWER.to_owned()).detail("object", "keys"),
+        KeysError::OtherStore { .. } | KeysError::Damaged { .. } | KeysError::Wrap { .. } => with(
+            Reason::StoreDamaged,
+            "restore the object keys from a copy of the store: nothing can be read without it".to_owned(),
+        )
+        .detail("object", "keys"),
+        KeysError::TooMany { .. } | KeysError::Remaining { .. } | KeysError::NoSuchKey { .. } => {
+            with(Reason::StoreConflict, "look which keys the store has".to_owned())
+        }
+        KeysError::Cipher { .. } => internal(message, store),
+        KeysError::Store(error) => object_error(error, store),
     }
 }
 

@@ -1,6 +1,9 @@
 //! The service `Archives`. What takes long becomes an operation; the rest asks the store while the client waits, a bounded
 //! number at a time, apart from the requests that only concern this node: a store that does not answer holds up none of those.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -256,13 +259,13 @@ impl Archives for Service {
     async fn init(&self, request: Request<InitStoreRequest>) -> Result<Response<InitStoreResponse>, Status> {
         let InitStoreRequest { store, encrypt } = request.into_inner();
         let store = url::parse(&store)?;
-        if encrypt {
-            return Err(no_encryption().into());
-        }
         let told = store.to_string();
-        self.ask(store, |archives, store, _| archives.own(store, false))
-            .await?;
-        tracing::info!(store = told, "an object store is ours");
+        self.ask(store, move |archives, store, _| match encrypt {
+            true => archives.encrypt(store),
+            false => archives.own(store, false),
+        })
+        .await?;
+        tracing::info!(store = told, encrypt, "an object store is ours");
         Ok(Response::new(InitStoreResponse {}))
     }
 
@@ -270,8 +273,23 @@ impl Archives for Service {
         &self,
         request: Request<RotateKeyRequest>,
     ) -> Result<Response<RotateKeyResponse>, Status> {
-        url::parse(&request.into_inner().store)?;
-        Err(no_encryption().into())
+        let RotateKeyRequest { store, new_key_file } = request.into_inner();
+        let store = url::parse(&store)?;
+        let new = PathBuf::from(OsString::from_vec(new_key_file));
+        if !new.is_absolute() {
+            return Err(ApiError::new(
+                Reason::StoreOptionInvalid,
+                format!("the path {} of the new key file is not absolute", new.display()),
+            )
+            .remedy("give its absolute path, on the machine of cairnd")
+            .detail("store", store)
+            .into());
+        }
+        let told = store.to_string();
+        self.ask(store, move |archives, store, _| archives.rotate_key(store, &new))
+            .await?;
+        tracing::info!(store = told, "an object store has another key");
+        Ok(Response::new(RotateKeyResponse {}))
     }
 }
 
@@ -367,15 +385,6 @@ fn limit(what: &str, found: impl std::fmt::Display, limit: String) -> ApiError {
     .detail("what", what)
     .detail("found", found)
     .detail("limit", limit)
-}
-
-fn no_encryption() -> ApiError {
-    ApiError::new(
-        Reason::FeatureUnsupported,
-        "this version of cairnd cannot encrypt what it stores",
-    )
-    .remedy("use a store that encrypts at rest, or a file system that does; nothing was changed")
-    .detail("feature", "encryption")
 }
 
 #[cfg(test)]

@@ -129,13 +129,18 @@ fn each_wrong_store_has_its_reason_and_code_and_changes_nothing() {
         ),
         (
             vec!["archive", "init", &url(&good), "--encrypt"],
-            "FEATURE_UNSUPPORTED",
-            9,
+            "STORE_KEY_MISSING",
+            12,
         ),
         (
             vec!["archive", "rotate-key", &url(&good), "--new-key-file", "/k"],
-            "FEATURE_UNSUPPORTED",
-            9,
+            "STORE_KEY_MISSING",
+            12,
+        ),
+        (
+            vec!["archive", "rotate-key", &url(&good), "--new-key-file", "k"],
+            "STORE_OPTION_INVALID",
+            5,
         ),
         (
             vec!["archive", "verify", &url(&good), "--limit-rate", "1KiB"],

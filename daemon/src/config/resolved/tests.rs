@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use cairn_api::location::Surroundings;
 use cairn_content::objects::{Credentials, ObjectOptions};
+use cairn_content::sealing::key_file::Access;
 
 use super::{Config, Environment, File, Source};
 use crate::arguments::Arguments;
 use crate::config::file::{LogFormat, LogLevel};
+use crate::config::stores::KeyFile;
 use crate::config::{ConfigError, DEFAULT_CONFIG, Place};
 
 fn environment() -> Environment {
@@ -135,8 +137,14 @@ fn the_example_of_a_store_has_every_key_and_its_defaults() {
     };
     assert_eq!(config.stores.len(), 1);
     assert_eq!(config.stores[0].options, expected);
+    let key_file = config.stores[0].key_file.as_ref().unwrap();
+    assert_eq!(
+        (key_file.path.as_path(), key_file.access),
+        (Path::new("/etc/cairn/key"), Access::Owner)
+    );
     let bare = resolve("[[store]]\nurl = 's3://b'").unwrap();
     assert_eq!(bare.stores[0].options, defaults);
+    assert_eq!(bare.stores[0].key_file, None);
 }
 
 #[test]
@@ -144,6 +152,7 @@ fn every_key_of_a_store_takes_effect_and_its_options_are_within_their_bounds() {
     let text = "[[store]]\nurl = 's3://b/p/'\nendpoint = 'http://127.0.0.1:9000'\nallow_http = true\n\
                 credentials_file = 'keys'\ncredentials_profile = 'backup'\nconnect_timeout_seconds = 300\n\
                 request_timeout_seconds = 3600\nattempts_max = 100\nrequests_max = 1024\n\
+                key_file = 'k'\nkey_file_shared = true\n\
                 [[store]]\nurl = 'file:///srv'\nattempts_max = 1\nrequests_max = 1\n";
     let stores = resolve(text).unwrap().stores;
     assert_eq!(stores.len(), 2);
@@ -167,6 +176,11 @@ fn every_key_of_a_store_takes_effect_and_its_options_are_within_their_bounds() {
         (options.attempts_max, options.requests_in_flight_max),
         (100, 1024)
     );
+    let key_file = KeyFile {
+        path: "/here/k".into(),
+        access: Access::Anybody,
+    };
+    assert_eq!(stores[0].key_file, Some(key_file));
     for store in &stores {
         store.options.validate().unwrap();
     }
@@ -186,6 +200,10 @@ fn a_wrong_store_is_named_with_its_key() {
         (
             "url = 's3://b'\nendpoint = 'h:9000'",
             "c.toml:3: store.endpoint: ",
+        ),
+        (
+            "url = 's3://b'\nkey_file_shared = true",
+            "c.toml:3: store.key_file_shared: ",
         ),
         (
             "url = 's3://b'\ncredentials_profile = 'x'",

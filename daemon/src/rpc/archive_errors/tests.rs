@@ -10,6 +10,7 @@ use cairn_content::store::{ChunkReadError, ChunkStoreError};
 use cairn_snapshot::archive::ArchiveError;
 use cairn_types::{ChunkId, ErrorKind, SnapshotId, WorkspaceName};
 use cairn_vfs::control::ControlError;
+use cairn_vfs::{ImportError, ImportFault};
 
 use super::work_error;
 use crate::archives::{EndError, WorkError};
@@ -32,7 +33,6 @@ fn end(kind: ErrorKind) -> Box<dyn std::error::Error + Send + Sync> {
     Box::new(EndError {
         kind,
         message: "it failed".to_owned(),
-        source: None,
     })
 }
 
@@ -300,4 +300,29 @@ fn failures_of_the_node_are_told_as_such() {
         work_error(WorkError::Control(error), STORE).reason,
         Reason::WorkspaceNotFound
     );
+}
+
+#[test]
+fn failures_of_imports_tell_the_node_from_the_archive() {
+    let name = || WorkspaceName::new("w").unwrap();
+    let invalid = ImportError::Invalid {
+        inode: cairn_types::InodeId(7),
+        fault: ImportFault::Root,
+    };
+    let cases = [
+        (invalid, Reason::ArchiveDamaged),
+        (ImportError::Running { name: name() }, Reason::OperationConflict),
+        (
+            ControlError::WorkspaceExists { name: name() }.into(),
+            Reason::WorkspaceExists,
+        ),
+        (ControlError::NoSpace.into(), Reason::NoSpace),
+        (ImportError::None { name: name() }, Reason::Internal),
+        (ImportError::Broken, Reason::Internal),
+    ];
+    for (error, reason) in cases {
+        let told = work_error(WorkError::Import(error), STORE);
+        assert_eq!(told.reason, reason, "{told:?}");
+        assert!(!told.remedy.is_empty(), "{told:?}");
+    }
 }
