@@ -99,18 +99,23 @@ pub fn run(arguments: &ArchiveArguments) -> anyhow::Result<()> {
         directory: directory.path().to_owned(),
         table: Table::default(),
     };
-    let (done, finished) = tokio::sync::oneshot::channel();
+    let (done, mut finished) = tokio::sync::oneshot::channel();
     std::thread::Builder::new()
         .name("comparison".to_owned())
         .spawn(move || done.send(comparison.run()))?;
     let table = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::select! {
-            table = finished => table.context("the comparison ended early")?,
-            _ = interrupt.recv() => Err(anyhow::anyhow!("interrupted")),
-            _ = terminate.recv() => Err(anyhow::anyhow!("interrupted")),
+        for _ in 0..2 {
+            tokio::select! {
+                table = &mut finished => return table.context("the comparison ended early")?,
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            // What was begun is ended and cleared away, unless a second signal says that this takes too long.
+            measure::stop();
         }
+        Err(anyhow::anyhow!("interrupted"))
     })?;
     print!("{}", table.markdown());
     if let Some(path) = &arguments.json {
@@ -166,6 +171,7 @@ impl Comparison {
             for round in 1..=arguments.rounds {
                 for (subject, store) in &pairs {
                     let (subject, store) = (*subject, *store);
+                    ensure!(!measure::stopped(), "interrupted");
                     let turn = Turn {
                         subject,
                         store,

@@ -8,6 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -18,6 +19,22 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 const LIMIT: Duration = Duration::from_secs(3600);
 /// How much of what a failed program wrote is shown, in bytes.
 const SHOWN_BYTES_MAX: usize = 2000;
+
+/// How often it is looked whether a running program shall be ended early. Its own end is noticed at once.
+const STOP_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Whether no more programs shall run.
+static STOPPED: AtomicBool = AtomicBool::new(false);
+
+/// Ends the program that runs, if one does, and lets no other be started.
+pub fn stop() {
+    STOPPED.store(true, Ordering::Relaxed);
+}
+
+/// Whether [`stop`] was called.
+pub fn stopped() -> bool {
+    STOPPED.load(Ordering::Relaxed)
+}
 
 /// What something cost.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -86,6 +103,7 @@ impl Tool {
             let name = self.program.file_name().unwrap_or_default().to_string_lossy();
             std::iter::once(name).chain(words).collect::<Vec<_>>().join(" ")
         };
+        ensure!(!stopped(), "interrupted");
         let paths = ["usage", "output", "errors"].map(|name| self.scratch.join(name));
         let [usage, output, errors] = &paths;
         let mut command = Command::new("time");
@@ -109,6 +127,7 @@ impl Tool {
         let wall = started.elapsed();
         if !in_time {
             end(&mut child)?;
+            ensure!(!stopped(), "interrupted");
             bail!("`{}` did not end within {LIMIT:?}", shown());
         }
         let status = child.wait()?;
@@ -141,17 +160,20 @@ fn parse_usage(text: &str) -> Option<(Duration, u64)> {
     Some((cpu, words.next()?.parse::<u64>().ok()? << 10))
 }
 
-/// Whether a child ended in time. It is not waited for.
+/// Whether a child ended in time, and before all was to stop. It is not waited for.
 fn ended_within(child: &Child, limit: Duration) -> anyhow::Result<bool> {
     let pid = Pid::from_raw(child.id() as i32).context("a child without a number")?;
     let ended = pidfd_open(pid, PidfdFlags::empty())?;
     let until = Instant::now() + limit;
     loop {
-        let left = Timespec::try_from(until.saturating_duration_since(Instant::now()))?;
-        match poll(&mut [PollFd::new(&ended, PollFlags::IN)], Some(&left)) {
+        let left = until.saturating_duration_since(Instant::now());
+        let pause = Timespec::try_from(left.min(STOP_INTERVAL))?;
+        match poll(&mut [PollFd::new(&ended, PollFlags::IN)], Some(&pause)) {
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
-            Ok(ready) => return Ok(ready > 0),
+            Ok(ready) if ready > 0 => return Ok(true),
+            Ok(_) if left.is_zero() || stopped() => return Ok(false),
+            Ok(_) => {}
         }
     }
 }
