@@ -26,6 +26,7 @@ pub mod name;
 pub mod options;
 mod read;
 mod request;
+pub mod testing;
 #[cfg(test)]
 mod tests;
 pub mod url;

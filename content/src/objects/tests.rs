@@ -1,7 +1,6 @@
 //! Every operation under faults: it succeeds because it tries again, or fails with the error that is typed for it; it
 //! never gives wrong bytes, and sends no more requests than it may. Time is tokio's, paused: nothing waits.
 
-mod faulty;
 mod fence;
 
 use std::sync::Arc;
@@ -10,13 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use cairn_types::{ErrorKind, Randomness};
 use futures_util::TryStreamExt;
-use object_store::ObjectMeta;
-use object_store::path::Path;
 use tokio::time::Instant;
 
-use super::backend::Backend;
-use super::{ObjectError, ObjectName, ObjectOptions, ObjectStoreUrl, Objects};
-use faulty::{Fault, Faulty};
+use super::testing::{Fault, Faulty};
+use super::{ObjectError, ObjectName, ObjectOptions, Objects};
 
 const MIB: usize = 1 << 20;
 const ATTEMPTS: u32 = 4;
@@ -52,20 +48,7 @@ fn options() -> ObjectOptions {
 }
 
 fn over(store: &Arc<Faulty>, options: ObjectOptions, randomness: Arc<dyn Randomness>) -> Objects {
-    options.validate().unwrap();
-    let backend = Backend {
-        store: store.clone(),
-        parts: Some(store.clone()),
-        directory: None,
-        list_is_ordered: true,
-        bulk_delete: true,
-    };
-    Objects::over(
-        ObjectStoreUrl::parse("s3://bucket/pre").unwrap(),
-        options,
-        backend,
-        randomness,
-    )
+    store.objects(options, randomness).unwrap()
 }
 
 fn faulty() -> (Arc<Faulty>, Objects) {
@@ -367,14 +350,7 @@ async fn a_stale_list_hides_and_shows_but_reads_are_right() {
     let (store, objects) = faulty();
     let (a, b) = (name("a"), name("b"));
     objects.put(&a, pattern(1)).await.unwrap();
-    let ghost = ObjectMeta {
-        location: Path::from("pre/b"),
-        last_modified: Default::default(),
-        size: 5,
-        e_tag: None,
-        version: None,
-    };
-    store.stale(&["pre/a"], vec![ghost]);
+    store.stale(&["a".to_owned()], &[("b".to_owned(), 5)]);
     assert_eq!(names(&objects).await, ["b"]);
     assert_eq!(objects.get(&a).await.unwrap(), pattern(1));
     assert!(objects.get(&b).await.unwrap_err().is_not_found());

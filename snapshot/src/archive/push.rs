@@ -1,6 +1,7 @@
 //! Pushing: a tree becomes an archive. What has not changed since the base is neither read nor looked at.
 
 use cairn_content::objects::ObjectError;
+use cairn_content::objects::fence::FenceRecord;
 use cairn_content::pipeline::{Pipeline, PipelineError};
 use cairn_content::sealing::Sealing;
 use cairn_types::{ChunkId, InodeId, SnapshotId};
@@ -64,7 +65,7 @@ impl Repository {
         let snapshot = description.snapshot;
         let (_registered, noted) = self.register(snapshot)?;
         progress.enter(Phase::Preparing);
-        self.own(false)?;
+        let owned = self.owned_as(false)?;
         if let Some(root) = self.root(snapshot)? {
             return Ok(Pushed {
                 archive: root.archive,
@@ -81,9 +82,7 @@ impl Repository {
         let tree = match &base {
             Some(base) if base.changed.is_empty() => base.root.tree.clone(),
             _ => {
-                if !self.store.is_refreshed() {
-                    self.refresh(progress)?;
-                }
+                self.refresh_once(&owned, progress)?;
                 self.transfer(source, base.as_ref(), noted, progress, &mut sums)?
             }
         };
@@ -98,7 +97,7 @@ impl Repository {
             },
             tree,
         };
-        let archive = self.publish(root)?;
+        let archive = self.publish(root, &owned)?;
         Ok(Pushed {
             archive,
             already_there: false,
@@ -180,7 +179,7 @@ impl Repository {
     }
 
     /// Makes an archive of what is stored.
-    fn publish(&self, root: ArchiveRoot) -> Result<Archive, ArchiveError> {
+    fn publish(&self, root: ArchiveRoot, owned: &FenceRecord) -> Result<Archive, ArchiveError> {
         let snapshot = root.archive.description.snapshot;
         let name = root_name(snapshot).map_err(ObjectError::from)?;
         let bytes = root.encode().map_err(|error| ArchiveError::Order {
@@ -197,9 +196,10 @@ impl Repository {
         let bytes = sealed.map_err(|error| ArchiveError::Order {
             what: error.to_string(),
         })?;
-        self.require_owned()?;
-        self.runtime.block_on(self.objects().put(&name, bytes))?;
+        // Had somebody else owned the store meanwhile, packs that this archive needs might be gone.
+        self.require_owned(owned)?;
         self.note_published(snapshot);
+        self.runtime.block_on(self.objects().put(&name, bytes))?;
         Ok(root.archive)
     }
 }

@@ -19,10 +19,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
+use cairn_content::objects::fence::FenceRecord;
 use cairn_content::objects::{ObjectError, ObjectName};
 use cairn_content::pack::PackId;
 use cairn_content::pipeline::Pipeline;
-use cairn_content::store::{Mark, Marked, PackUse, pack_name};
+use cairn_content::store::{ChunkStore, Mark, Marked, PackUse, pack_name};
 use cairn_types::{ErrorKind, InodeId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -201,6 +202,25 @@ impl Drop for Noting<'_> {
     }
 }
 
+/// What archives need. A chunk of a file may have the bytes of a part of a tree; that it is marked does not say that what stands
+/// below that part is: hence two marks.
+pub(super) struct Marks {
+    /// Chunks that are needed.
+    pub live: Mark,
+    /// Parts of trees whose own parts are marked.
+    entered: Mark,
+}
+
+impl Marks {
+    /// Nothing is marked.
+    pub fn new(store: &ChunkStore) -> Self {
+        Marks {
+            live: store.mark(),
+            entered: store.mark(),
+        }
+    }
+}
+
 /// What was found of the packs, and what is to be done.
 struct Judgement {
     verdicts: Vec<(PackUse, PackAction)>,
@@ -222,7 +242,7 @@ impl Judgement {
 impl Repository {
     /// Frees what no archive needs. Runs beside pushes and pulls. Tells `verdict` what becomes of every pack, and why.
     ///
-    /// Nothing is freed while an archive cannot be read: what it needs is not known.
+    /// Nothing is freed while an archive's tree cannot be read, or is not there: what it needs is not known.
     ///
     /// # Errors
     /// `Fence`, `Objects`, `Store`, `Damaged`, `NewerVersion`, `Tree` if an archive cannot be read; `Pipeline`, `Cancelled`, `Option`.
@@ -241,11 +261,11 @@ impl Repository {
             });
         }
         let _reclaiming = self.reclaiming.lock();
-        self.own(false)?;
-        let mut outcome = self.reclaim_round(options, progress, verdict)?;
+        let owned = self.owned_as(false)?;
+        let mut outcome = self.reclaim_round(&owned, options, progress, verdict)?;
         let again = options.grace.is_zero() && outcome.condemned_packs > 0 && !options.dry_run;
         if again {
-            let second = self.reclaim_round(options, progress, verdict)?;
+            let second = self.reclaim_round(&owned, options, progress, verdict)?;
             outcome.removed_packs += second.removed_packs;
             outcome.removed_bytes += second.removed_bytes;
             outcome.condemned_packs = second.condemned_packs;
@@ -258,6 +278,7 @@ impl Repository {
 
     fn reclaim_round(
         &self,
+        owned: &FenceRecord,
         options: &ReclaimOptions,
         progress: &Progress,
         verdict: &mut dyn FnMut(PackVerdict),
@@ -267,7 +288,8 @@ impl Repository {
         let (noting, oldest) = Noting::begin(self);
         let refreshed = self.refresh(progress)?;
         // A push that begins from here on stores packs that the mark does not judge.
-        let mark = self.store.mark();
+        let marks = Marks::new(&self.store);
+        let mark = &marks.live;
         let (roots, failed) = self.roots()?;
         if let Some((_, error)) = failed.into_iter().next() {
             return Err(error);
@@ -275,9 +297,12 @@ impl Repository {
         progress.enter(Phase::Marking);
         progress.expect(roots.len() as u64, 0);
         for root in &roots {
-            self.mark_archive(&mark, root, progress)?;
+            // It may stand in a pack that the list does not show yet, or that can be repaired: what it needs is not known.
+            if let Some(missing) = self.mark_archive(&marks, root, progress)? {
+                return Err(missing);
+            }
         }
-        let judgement = self.judge(&mark, options, oldest)?;
+        let judgement = self.judge(mark, options, oldest)?;
         for (found, action) in &judgement.verdicts {
             verdict(PackVerdict {
                 object: pack_name(&found.pack).map_err(ObjectError::from)?.to_string(),
@@ -304,28 +329,32 @@ impl Repository {
         if options.dry_run {
             return Ok(outcome);
         }
-        self.require_owned()?;
-        outcome.rewritten_bytes = self.rewrite(&mark, &judgement.packs(PackAction::Rewrite), progress)?;
-        self.execute(&judgement, progress)?;
+        self.require_owned(owned)?;
+        outcome.rewritten_bytes = self.rewrite(mark, &judgement.packs(PackAction::Rewrite), progress)?;
+        self.execute(owned, &judgement, progress)?;
         drop(noting);
         Ok(outcome)
     }
 
-    /// Marks everything that an archive needs. Parts of the tree that another archive has marked are not read again.
+    /// Marks everything that an archive needs. Parts of the tree that another archive has marked are not read again. Returns
+    /// what of the tree no known pack holds, if anything: what stands below that is not marked.
     pub(super) fn mark_archive(
         &self,
-        mark: &Mark,
+        marks: &Marks,
         root: &ArchiveRoot,
         progress: &Progress,
-    ) -> Result<(), ArchiveError> {
+    ) -> Result<Option<ArchiveError>, ArchiveError> {
         let nodes = Nodes(&self.store);
         let mut failed = None;
-        let enter = |node: &super::tree::NodeReference| match mark.insert(&node.chunk) {
-            Ok(Marked::New | Marked::Unknown) => true,
-            Ok(Marked::Again) => false,
-            Err(error) => {
-                failed = Some(error);
-                true
+        let enter = |node: &super::tree::NodeReference| {
+            let marked = marks.live.insert(&node.chunk);
+            match marked.and_then(|_| marks.entered.insert(&node.chunk)) {
+                Ok(Marked::New | Marked::Unknown) => true,
+                Ok(Marked::Again) => false,
+                Err(error) => {
+                    failed = Some(error);
+                    true
+                }
             }
         };
         let mut found = Vec::new();
@@ -340,7 +369,7 @@ impl Repository {
                         let Record::Data(runs) = record else { continue };
                         for run in runs {
                             if let Run::Chunk(id, _) = run {
-                                mark.insert(&id)?;
+                                marks.live.insert(&id)?;
                             }
                         }
                     }
@@ -352,11 +381,10 @@ impl Repository {
             return Err(error.into());
         }
         progress.add(1, 0);
-        // What is missing cannot be lost; what cannot be read may hide what is needed.
         let missing = |error: &TreeReadError<_>| matches!(error, TreeReadError::Fetch(cause) if ErrorKind::NotFound == cairn_content::store::ChunkReadError::kind(cause));
-        match found.into_iter().find(|error| !missing(error)) {
-            Some(error) => Err(error.into()),
-            None => Ok(()),
+        match found.iter().position(|error| !missing(error)) {
+            Some(at) => Err(found.swap_remove(at).into()),
+            None => Ok(found.into_iter().next().map(ArchiveError::from)),
         }
     }
 
@@ -437,7 +465,12 @@ impl Repository {
     }
 
     /// Writes down what is condemned, and removes what is to be removed.
-    fn execute(&self, judgement: &Judgement, progress: &Progress) -> Result<(), ArchiveError> {
+    fn execute(
+        &self,
+        owned: &FenceRecord,
+        judgement: &Judgement,
+        progress: &Progress,
+    ) -> Result<(), ArchiveError> {
         progress.enter(Phase::Removing);
         let now = self.now();
         let mut fresh = judgement.packs(PackAction::Condemn);
@@ -462,14 +495,14 @@ impl Repository {
             work.condemned = Some(condemned.clone());
             condemned
         };
-        self.require_owned()?;
+        self.require_owned(owned)?;
         condemned.save(self)?;
         let doomed = judgement.packs(PackAction::Remove);
         for some in doomed.chunks(REMOVED_AT_ONCE) {
             if progress.is_cancelled() {
                 return Err(ArchiveError::Cancelled);
             }
-            self.require_owned()?;
+            self.require_owned(owned)?;
             let removed = self.store.remove_packs(some)?;
             for pack in removed.removed.iter().chain(&removed.kept) {
                 condemned.packs.remove(pack);

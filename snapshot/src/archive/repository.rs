@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cairn_content::objects::{Fence, ObjectError, ObjectName, Objects, Owner, TakeOver};
+use cairn_content::objects::fence::FenceRecord;
+use cairn_content::objects::{Fence, FenceError, ObjectError, ObjectName, Objects, Owner, TakeOver};
 use cairn_content::pack::{PackId, SealedPack};
 use cairn_content::pipeline::{PackStore, PipelineSettings, StoreError};
 use cairn_content::sealing::{KeyEncryptionKey, Sealing, keys};
@@ -172,8 +173,10 @@ pub(super) struct Work {
     pub pushes: BTreeMap<u64, Push>,
     /// Packs that were stored since packs began to be judged, and before by pushes that ran then; `None`: none are judged.
     pub stored: Option<HashSet<PackId>>,
-    /// Archives that this process has published: a list may lack them.
+    /// Archives that this process has published, or has tried to: a list may lack them. Their roots tell.
     published: BTreeSet<SnapshotId>,
+    /// What the fence said when the index was brought up to date for pushes.
+    refreshed_as: Option<FenceRecord>,
     /// What is condemned; known once the store is ours.
     pub condemned: Option<Condemned>,
 }
@@ -286,35 +289,66 @@ impl Repository {
     /// then the former owner must not run any more. Everything that changes the store does this first, without taking over.
     ///
     /// # Errors
-    /// `Fence`: another's, newer, damaged, out of reach; `Objects`; `Damaged` if what is condemned cannot be read.
+    /// `Fence`: another's, newer, damaged, out of reach; `Objects`; `NewerVersion` of what is condemned.
     pub fn own(&self, take_over: bool) -> Result<(), ArchiveError> {
+        self.owned_as(take_over).map(drop)
+    }
+
+    /// [`Repository::own`], and what our fence says: whatever is decided from here on holds as long as it says that.
+    pub(super) fn owned_as(&self, take_over: bool) -> Result<FenceRecord, ArchiveError> {
         let mut owned = self.owned.lock();
-        if let (Some(fence), false) = (&*owned, take_over) {
-            match self.runtime.block_on(fence.check()) {
-                Ok(()) => return Ok(()),
-                // Perhaps it is nobody's now; acquiring tells.
-                Err(_) => *owned = None,
-            }
+        if let (Some(fence), false) = (&*owned, take_over)
+            && self.runtime.block_on(fence.check()).is_ok()
+        {
+            return Ok(fence.record().clone());
         }
+        // Nobody's yet, or perhaps nobody's any more, or its answer was lost; acquiring tells.
         let take_over = match take_over {
             true => TakeOver::Yes,
             false => TakeOver::No,
         };
         let acquired = Fence::acquire(self.objects(), self.owner.clone(), take_over, &*self.clock);
         let fence = self.runtime.block_on(acquired)?;
+        let record = fence.record().clone();
+        if owned.as_ref().is_some_and(|before| *before.record() == record) {
+            // It was ours all the time. What is known of condemned packs stays: pushes that run may need some of them.
+            return Ok(record);
+        }
         let condemned = Condemned::load(self)?;
+        if owned.take().is_some() {
+            // Somebody else has had it, and may have removed packs that the index knows. Pushes that run do not publish.
+            self.work.lock().refreshed_as = None;
+        }
+        let before = self.work.lock().condemned.take().unwrap_or_default();
+        self.store.reinstate(&before.packs());
         self.store.condemn(&condemned.packs());
         self.work.lock().condemned = Some(condemned);
         *owned = Some(fence);
-        Ok(())
+        Ok(record)
     }
 
-    /// Looks whether the store is still ours. Errors: `Fence`.
-    pub(super) fn require_owned(&self) -> Result<(), ArchiveError> {
-        if let Some(fence) = &*self.owned.lock() {
-            return Ok(self.runtime.block_on(fence.check())?);
+    /// Looks whether the store is ours as it was, without a break, when the fence said `record`. Errors: `Fence`.
+    pub(super) fn require_owned(&self, record: &FenceRecord) -> Result<(), ArchiveError> {
+        let found = self.owned_as(false)?;
+        match found == *record {
+            true => Ok(()),
+            false => Err(ArchiveError::Fence(FenceError::Fenced {
+                store: self.url(),
+                epoch: record.epoch,
+                found: Some(Box::new(found)),
+            })),
         }
-        self.own(false)
+    }
+
+    /// Brings the chunk index up to date, unless that was done since the store became ours as `record` says. Errors: `Store`,
+    /// `Cancelled`.
+    pub(super) fn refresh_once(&self, record: &FenceRecord, progress: &Progress) -> Result<(), ArchiveError> {
+        let refreshed = self.work.lock().refreshed_as.as_ref() == Some(record);
+        if !refreshed {
+            self.refresh(progress)?;
+            self.work.lock().refreshed_as = Some(record.clone());
+        }
+        Ok(())
     }
 
     /// Brings the chunk index up to date. Errors: `Store`, `Cancelled`.
@@ -349,7 +383,7 @@ impl Repository {
         Ok((Registered { work, number }, Arc::new(noted)))
     }
 
-    /// Notes that an archive is published. Before its push ends.
+    /// Notes that an archive may be published from now on. Before its root is put: the answer may be lost.
     pub(super) fn note_published(&self, snapshot: SnapshotId) {
         self.work.lock().published.insert(snapshot);
     }
@@ -492,7 +526,7 @@ impl Repository {
     /// # Errors
     /// `NotFound`, `Fence`, `Objects`.
     pub fn delete(&self, snapshot: SnapshotId) -> Result<(), ArchiveError> {
-        self.own(false)?;
+        let owned = self.owned_as(false)?;
         let name = root_name(snapshot).map_err(ObjectError::from)?;
         if let Err(error) = self.runtime.block_on(self.objects().head(&name)) {
             return Err(match error.is_not_found() {
@@ -503,7 +537,7 @@ impl Repository {
                 false => error.into(),
             });
         }
-        self.require_owned()?;
+        self.require_owned(&owned)?;
         self.runtime.block_on(self.objects().delete(&name))?;
         self.work.lock().published.remove(&snapshot);
         Ok(())

@@ -3,6 +3,7 @@
 use cairn_types::SnapshotId;
 
 use super::error::ArchiveError;
+use super::reclaim::Marks;
 use super::report::{Phase, Progress, Sizes, StoreSizes};
 use super::repository::Repository;
 use super::root::ArchiveRoot;
@@ -19,11 +20,12 @@ impl Repository {
             reference: snapshot.to_string(),
         })?;
         progress.enter(Phase::Marking);
-        let (alone, others) = (self.store.mark(), self.store.mark());
+        let (alone, others) = (Marks::new(&self.store), Marks::new(&self.store));
         self.mark_archive(&alone, root, progress)?;
         for other in roots.iter().filter(|root| !of(root)) {
             self.mark_archive(&others, other, progress)?;
         }
+        let (alone, others) = (&alone.live, &others.live);
         let mut sizes = Sizes {
             logical_bytes: root.archive.counts.bytes,
             ..Sizes::default()
@@ -63,15 +65,15 @@ impl Repository {
         self.refresh(progress)?;
         let (roots, failed) = self.roots()?;
         progress.enter(Phase::Marking);
-        let mark = self.store.mark();
+        let marks = Marks::new(&self.store);
         for root in &roots {
-            self.mark_archive(&mark, root, progress)?;
+            self.mark_archive(&marks, root, progress)?;
         }
         let mut sizes = StoreSizes {
             archives: (roots.len() + failed.len()) as u64,
             ..StoreSizes::default()
         };
-        for found in mark.packs() {
+        for found in marks.live.packs() {
             let found = found?;
             sizes.packs += 1;
             sizes.stored_bytes += found.bytes;

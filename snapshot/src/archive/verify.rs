@@ -17,6 +17,7 @@ use cairn_types::{ChunkId, ErrorKind, InodeId, SnapshotId};
 use parking_lot::Mutex;
 
 use super::error::ArchiveError;
+use super::reclaim::Marks;
 use super::report::{Damage, Phase, Progress, Verified, VerifyOptions};
 use super::repository::{Nodes, Repository};
 use super::root::{ArchiveRoot, root_name};
@@ -188,15 +189,16 @@ impl Repository {
         let mut packs: Vec<PackId> = self.store.packs().iter().map(|pack| pack.id).collect();
         if !wanted.is_empty() {
             // Only those that these archives need.
-            let mark = self.store.mark();
+            let marks = Marks::new(&self.store);
             for root in roots {
-                match self.mark_archive(&mark, root, progress) {
-                    Ok(()) => {}
+                match self.mark_archive(&marks, root, progress) {
+                    Ok(_) => {}
                     Err(error) if error.kind() == ErrorKind::Corrupt => {}
                     Err(error) => return Err(error),
                 }
             }
-            let needed: Result<BTreeSet<PackId>, _> = mark
+            let needed: Result<BTreeSet<PackId>, _> = marks
+                .live
                 .packs()
                 .filter(|pack| pack.as_ref().map_or(true, |pack| pack.live_chunks > 0))
                 .map(|pack| pack.map(|pack| pack.pack))

@@ -2,7 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod damage;
+mod faults;
 mod harness;
 mod model;
+mod races;
 mod reclaiming;
+mod site;
+mod stale;
 mod travel;

@@ -1,4 +1,7 @@
-//! A store in memory whose requests fail by a script: request number → fault. Counts what it is asked.
+//! For tests, of this crate and of others: a store in memory whose requests fail by a script: request number → fault. Counts
+//! what it is asked. It behaves like a store that lists in order and removes many objects by one request.
+//!
+//! It owns the objects and the script. It does not retry and knows no time but that of [`Fault::Slow`]. Nothing of the product uses it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -6,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use cairn_types::Randomness;
 use futures_util::stream::{BoxStream, StreamExt};
 use object_store::memory::InMemory;
 use object_store::multipart::{MultipartStore, PartId};
@@ -16,9 +20,20 @@ use object_store::{
 };
 use parking_lot::Mutex;
 
+use super::backend::Backend;
+use super::{ObjectError, ObjectOptions, ObjectStoreUrl, Objects};
+
+/// What all names begin with in the store below.
+const PREFIX: &str = "pre";
+
+fn url() -> std::result::Result<ObjectStoreUrl, ObjectError> {
+    let store = format!("s3://bucket/{PREFIX}");
+    Ok(ObjectStoreUrl::parse(&store)?)
+}
+
 /// What happens to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub enum Fault {
     /// No answer, ever.
     Hang,
     /// The store answers with this status and does nothing.
@@ -35,8 +50,9 @@ pub(super) enum Fault {
     Slow(Duration),
 }
 
-pub(super) struct Faulty {
-    pub inner: InMemory,
+/// A store that fails as it is told to. The script is shared by all clients that [`Faulty::objects`] gives.
+pub struct Faulty {
+    pub(super) inner: InMemory,
     script: Mutex<Script>,
 }
 
@@ -44,6 +60,7 @@ pub(super) struct Faulty {
 struct Script {
     at: BTreeMap<u64, Fault>,
     always: Option<Fault>,
+    from: Option<u64>,
     log: Vec<&'static str>,
     under_way: usize,
     under_way_peak: usize,
@@ -74,7 +91,8 @@ impl Drop for Unanswered<'_> {
 }
 
 impl Faulty {
-    pub(super) fn new() -> Arc<Self> {
+    /// A store that is empty and sound.
+    pub fn new() -> Arc<Self> {
         Arc::new(Faulty {
             inner: InMemory::new(),
             script: Mutex::default(),
@@ -82,34 +100,96 @@ impl Faulty {
     }
 
     /// From here on, counting from 1: what happens to which request.
-    pub(super) fn script(&self, at: impl IntoIterator<Item = (u64, Fault)>, always: Option<Fault>) {
+    pub fn script(&self, at: impl IntoIterator<Item = (u64, Fault)>, always: Option<Fault>) {
         let mut script = self.script.lock();
         script.at = at.into_iter().collect();
         script.always = always;
+        script.from = None;
         script.log.clear();
         script.under_way_peak = 0;
         script.given_up.clear();
     }
 
-    /// The requests since the script was set.
-    pub(super) fn log(&self) -> Vec<&'static str> {
+    /// From here on, counting from 1: request `at` has this fault, and of all later ones the connection breaks.
+    pub fn cut_off(&self, at: u64, fault: Fault) {
+        self.script([(at, fault)], None);
+        self.script.lock().from = Some(at);
+    }
+
+    /// The requests since the script was set: `put`, `get`, `head`, `list`, `delete`, `create`, `part`, `complete`, `abort`.
+    pub fn log(&self) -> Vec<&'static str> {
         self.script.lock().log.clone()
     }
 
-    pub(super) fn under_way_peak(&self) -> usize {
+    /// Most requests that were under way at once since the script was set.
+    pub fn under_way_peak(&self) -> usize {
         self.script.lock().under_way_peak
     }
 
     /// The writes for whose answer the client did not wait. A real store may still serve them.
-    pub(super) fn given_up(&self) -> Vec<&'static str> {
+    pub fn given_up(&self) -> Vec<&'static str> {
         self.script.lock().given_up.clone()
     }
 
-    /// Lists are stale: they do not show `hidden` yet, and still show `ghosts`.
-    pub(super) fn stale(&self, hidden: &[&str], ghosts: Vec<ObjectMeta>) {
+    /// A client of the store, at `s3://bucket/pre`.
+    ///
+    /// # Errors
+    /// `Invalid` if an option is out of its bounds.
+    pub fn objects(
+        self: &Arc<Self>,
+        options: ObjectOptions,
+        randomness: Arc<dyn Randomness>,
+    ) -> std::result::Result<Objects, ObjectError> {
+        options.validate()?;
+        let backend = Backend {
+            store: self.clone(),
+            parts: Some(self.clone()),
+            directory: None,
+            list_is_ordered: true,
+            bulk_delete: true,
+        };
+        Ok(Objects::over(url()?, options, backend, randomness))
+    }
+
+    /// A sound store of its own with the same objects.
+    pub fn fork(&self) -> Arc<Self> {
+        Arc::new(Faulty {
+            inner: self.inner.fork(),
+            script: Mutex::default(),
+        })
+    }
+
+    /// The names and sizes of all objects, in order, whatever the script says.
+    pub fn contents(&self) -> Vec<(String, u64)> {
+        let all = self.inner.list(Some(&Path::from(PREFIX)));
+        let all = all.filter_map(|meta| std::future::ready(meta.ok()));
+        let mut all: Vec<(String, u64)> =
+            futures_util::FutureExt::now_or_never(all.collect::<Vec<ObjectMeta>>())
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(|meta| {
+                    let name = meta.location.as_ref().strip_prefix(PREFIX)?.strip_prefix('/')?;
+                    Some((name.to_owned(), meta.size))
+                })
+                .collect();
+        all.sort();
+        all
+    }
+
+    /// Lists are stale: they do not show the names in `hidden` yet, and still show `ghosts`, names and sizes that are gone.
+    /// Holds until the next call.
+    pub fn stale(&self, hidden: &[String], ghosts: &[(String, u64)]) {
+        let path = |name: &str| Path::from(format!("{PREFIX}/{name}"));
+        let ghost = |(name, size): &(String, u64)| ObjectMeta {
+            location: path(name),
+            last_modified: Default::default(),
+            size: *size,
+            e_tag: None,
+            version: None,
+        };
         let mut script = self.script.lock();
-        script.hidden = hidden.iter().map(|name| Path::from(*name)).collect();
-        script.ghosts = ghosts;
+        script.hidden = hidden.iter().map(|name| path(name)).collect();
+        script.ghosts = ghosts.iter().map(ghost).collect();
     }
 
     fn begin(&self, what: &'static str) -> (UnderWay<'_>, Option<Fault>) {
@@ -118,7 +198,8 @@ impl Faulty {
         script.under_way += 1;
         script.under_way_peak = script.under_way_peak.max(script.under_way);
         let number = script.log.len() as u64;
-        let fault = script.at.get(&number).copied().or(script.always);
+        let cut_off = script.from.filter(|from| number > *from).map(|_| Fault::Torn);
+        let fault = script.at.get(&number).copied().or(cut_off).or(script.always);
         drop(script);
         (UnderWay(self), fault)
     }
@@ -150,20 +231,27 @@ impl Faulty {
 
     fn faulty_list(
         &self,
-        what: &'static str,
+        prefix: Option<&Path>,
         list: BoxStream<'static, Result<ObjectMeta>>,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
-        let (_under_way, fault) = self.begin(what);
+        let (_under_way, fault) = self.begin("list");
         let (hidden, ghosts) = {
             let script = self.script.lock();
             (script.hidden.clone(), script.ghosts.clone())
+        };
+        let prefix = prefix.cloned();
+        let within = move |meta: &ObjectMeta| {
+            let prefix = prefix.as_ref();
+            prefix.is_none_or(|prefix| meta.location.prefix_matches(prefix))
         };
         let list = list
             .filter(move |meta| {
                 let shown = meta.as_ref().is_ok_and(|meta| !hidden.contains(&meta.location));
                 std::future::ready(shown)
             })
-            .chain(futures_util::stream::iter(ghosts.into_iter().map(Ok)))
+            .chain(futures_util::stream::iter(
+                ghosts.into_iter().filter(within).map(Ok),
+            ))
             .boxed();
         let failed = |error| futures_util::stream::iter([Err(error)]).boxed();
         match fault {
@@ -283,7 +371,7 @@ impl ObjectStore for Faulty {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.faulty_list("list", self.inner.list(prefix))
+        self.faulty_list(prefix, self.inner.list(prefix))
     }
 
     fn list_with_offset(
@@ -291,7 +379,7 @@ impl ObjectStore for Faulty {
         prefix: Option<&Path>,
         offset: &Path,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.faulty_list("list", self.inner.list_with_offset(prefix, offset))
+        self.faulty_list(prefix, self.inner.list_with_offset(prefix, offset))
     }
 
     async fn list_with_delimiter(&self, _: Option<&Path>) -> Result<ListResult> {
