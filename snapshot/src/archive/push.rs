@@ -173,6 +173,7 @@ impl Repository {
         sums.bytes_new = data.new_bytes;
         sums.bytes_stored = data.stored_bytes + nodes.stored_bytes;
         sums.packs = data.packs + nodes.packs;
+        progress.transferred(sums.bytes_stored.saturating_sub(progress.now().transferred_bytes));
         tree.ok_or_else(|| ArchiveError::Order {
             what: "it has no objects".to_owned(),
         })
