@@ -15,17 +15,15 @@
 //! **A kill** between any two steps leaves too much, never too little: what is live is stored before the old pack is condemned; a
 //! condemned pack that a later mark finds live is reinstated; a pack without a root is judged like any other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use bytes::Bytes;
+use cairn_content::objects::ObjectError;
 use cairn_content::objects::fence::FenceRecord;
-use cairn_content::objects::{ObjectError, ObjectName};
 use cairn_content::pack::PackId;
 use cairn_content::pipeline::Pipeline;
 use cairn_content::store::{ChunkStore, Mark, Marked, PackUse, pack_name};
 use cairn_types::{ErrorKind, InodeId, Timestamp};
-use serde::{Deserialize, Serialize};
 
 use super::error::ArchiveError;
 use super::report::{PackAction, PackVerdict, Phase, Progress, ReclaimOptions, Reclaimed};
@@ -34,146 +32,13 @@ use super::root::ArchiveRoot;
 use super::tree::{Key, Record, TreeReadError, leaves, read_leaf};
 use cairn_content::pipeline::Run;
 
-/// The name of the object that says what is condemned.
-pub const RECLAIM_NAME: &str = "reclaim";
-const RECLAIM_VERSION: u32 = 1;
+mod condemned;
+
+pub(super) use condemned::Condemned;
+use condemned::{CONDEMNED_MAX, Sentence};
+
 /// Packs that are removed between two looks at the fence.
 const REMOVED_AT_ONCE: usize = 256;
-
-/// What is condemned.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Condemned {
-    packs: BTreeMap<PackId, Sentence>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Sentence {
-    since: Timestamp,
-    /// Pushes with lower numbers may refer to the pack. 0: it was condemned by an earlier process.
-    after: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Stored {
-    kind: String,
-    version: u32,
-    packs: BTreeMap<String, (i64, u32)>,
-    checksum: String,
-}
-
-const KIND: &str = "cairn condemned packs";
-
-fn checksum(packs: &BTreeMap<String, (i64, u32)>) -> String {
-    let mut hasher = blake3::Hasher::new();
-    for (pack, (seconds, nanoseconds)) in packs {
-        hasher.update(pack.as_bytes());
-        hasher
-            .update(&seconds.to_le_bytes())
-            .update(&nanoseconds.to_le_bytes());
-    }
-    hasher.finalize().to_hex().to_string()
-}
-
-fn pack_of(text: &str) -> Option<PackId> {
-    let mut bytes = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(index * 2..index * 2 + 2)?, 16).ok()?;
-    }
-    (PackId(bytes).to_string() == text).then_some(PackId(bytes))
-}
-
-impl Condemned {
-    pub fn packs(&self) -> Vec<PackId> {
-        self.packs.keys().copied().collect()
-    }
-
-    fn name() -> Result<ObjectName, ArchiveError> {
-        Ok(ObjectName::new(RECLAIM_NAME).map_err(ObjectError::from)?)
-    }
-
-    /// What the store says. Errors: `Objects`, `Damaged`, `NewerVersion`.
-    pub fn load(repository: &Repository) -> Result<Self, ArchiveError> {
-        let name = Self::name()?;
-        let bytes = match repository.runtime.block_on(repository.objects().get(&name)) {
-            Ok(bytes) => bytes,
-            Err(error) if error.is_not_found() => return Ok(Condemned::default()),
-            Err(error) => return Err(error.into()),
-        };
-        let store = repository.url();
-        match Self::decode(&bytes) {
-            Ok(found) => Ok(found),
-            Err(Some(found)) => Err(ArchiveError::NewerVersion {
-                store,
-                object: name.to_string(),
-                found,
-                supported: RECLAIM_VERSION,
-            }),
-            Err(None) => {
-                // It only says since when packs have been dead. Without it they are found dead again, and wait again.
-                tracing::warn!(%store, object = %name, "the object that says what is condemned is damaged: it is made again");
-                Ok(Condemned::default())
-            }
-        }
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, Option<u32>> {
-        let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|_| None)?;
-        let version = value
-            .get("version")
-            .and_then(serde_json::Value::as_u64)
-            .ok_or(None)?;
-        if version > u64::from(RECLAIM_VERSION) {
-            return Err(Some(u32::try_from(version).unwrap_or(u32::MAX)));
-        }
-        let stored: Stored = serde_json::from_value(value).map_err(|_| None)?;
-        if stored.kind != KIND || stored.checksum != checksum(&stored.packs) {
-            return Err(None);
-        }
-        let mut packs = BTreeMap::new();
-        for (pack, (seconds, nanoseconds)) in stored.packs {
-            let since = Timestamp::new(seconds, nanoseconds);
-            packs.insert(pack_of(&pack).ok_or(None)?, Sentence { since, after: 0 });
-        }
-        Ok(Condemned { packs })
-    }
-
-    fn encode(&self) -> Result<Bytes, serde_json::Error> {
-        let pair = |time: Timestamp| (time.seconds(), time.nanoseconds());
-        let packs = self.packs.iter();
-        let packs: BTreeMap<_, _> = packs
-            .map(|(pack, sentence)| (pack.to_string(), pair(sentence.since)))
-            .collect();
-        let stored = Stored {
-            kind: KIND.to_owned(),
-            version: RECLAIM_VERSION,
-            checksum: checksum(&packs),
-            packs,
-        };
-        Ok(Bytes::from(serde_json::to_vec_pretty(&stored)?))
-    }
-
-    /// Writes it down; without packs there is no object. Durable on return.
-    fn save(&self, repository: &Repository) -> Result<(), ArchiveError> {
-        let (name, objects) = (Self::name()?, repository.objects());
-        let outcome = match self.packs.is_empty() {
-            true => repository.runtime.block_on(objects.delete(&name)),
-            false => {
-                let bytes = self.encode().map_err(|error| ArchiveError::Order {
-                    what: error.to_string(),
-                })?;
-                repository.runtime.block_on(objects.put(&name, bytes))
-            }
-        };
-        match outcome {
-            Err(error) if !error.is_not_found() => Err(error.into()),
-            _ => Ok(()),
-        }
-    }
-}
 
 /// Seconds from one time to another; 0 if the clock went back.
 fn age(since: Timestamp, now: Timestamp) -> Duration {
@@ -402,6 +267,7 @@ impl Repository {
             (stored, work.condemned.clone().unwrap_or_default())
         };
         let mut verdicts = Vec::new();
+        let mut room = CONDEMNED_MAX.saturating_sub(condemned.packs.len());
         for found in mark.packs() {
             let found = found?;
             let sentence = condemned.packs.get(&found.pack);
@@ -419,10 +285,12 @@ impl Repository {
                         false => PackAction::Wait,
                     }
                 }
+                None if room == 0 => PackAction::Keep,
                 None if !live => PackAction::Condemn,
                 None if sparse => PackAction::Rewrite,
                 None => PackAction::Keep,
             };
+            room -= usize::from(matches!(action, PackAction::Condemn | PackAction::Rewrite));
             verdicts.push((found, action));
         }
         Ok(Judgement { verdicts })

@@ -2,10 +2,13 @@
 
 use std::sync::atomic::Ordering;
 
+use cairn_content::objects::ObjectName;
+use cairn_content::pack::{FrameReader, PackIndex};
 use cairn_snapshot::archive::{PackAction, Progress, ReclaimOptions};
 
 use crate::harness::{Place, assert_holds, id, push, reclaim, verify};
 use crate::model::{ModelSource, Random, Tree};
+use crate::site::{Site, Trees, assert_whole, regular_files, runtime};
 
 #[test]
 fn when_every_archive_is_gone_nothing_is_left_but_the_fence() {
@@ -158,4 +161,64 @@ fn pushes_go_on_beside() {
         assert_holds(&repository, number, tree);
     }
     assert_eq!(verify(&repository, true).1, []);
+}
+
+/// The chunks of all packs of a store.
+fn chunks(site: &Site) -> Vec<Vec<u8>> {
+    let mut chunks = Vec::new();
+    for pack in site.names_of("packs/") {
+        let name = ObjectName::new(pack).unwrap();
+        let bytes = runtime().block_on(site.objects(1).get(&name)).unwrap();
+        let index = PackIndex::of(&bytes).unwrap();
+        let mut reader = FrameReader::new().unwrap();
+        for frame in index.frames() {
+            let start = frame.offset as usize;
+            let decoded = reader
+                .open(frame, &bytes[start..start + frame.stored as usize])
+                .unwrap();
+            for chunk in index.chunks_of(frame) {
+                chunks.push(decoded.chunk(chunk).unwrap().to_vec());
+            }
+        }
+    }
+    chunks
+}
+
+#[test]
+fn a_file_with_the_bytes_of_a_part_of_a_tree_hides_nothing() {
+    let (site, random) = (Site::new(), &mut Random::new(16));
+    let mut first = Tree::random(random, 6);
+    for inode in regular_files(&first) {
+        first.set_data(inode, random.bytes(1500), random);
+    }
+    let repository = site.open();
+    push(&repository, &ModelSource::new(&first), 1).unwrap();
+    // A newer archive, which is marked first, holds every chunk of it as a file.
+    let mut second = Tree::random(random, 40);
+    let files = regular_files(&second);
+    let chunks = chunks(&site);
+    assert!(chunks.len() > 1 && files.len() >= chunks.len());
+    for inode in &files {
+        second.set_data(*inode, random.bytes(50), random);
+    }
+    for (inode, chunk) in files.into_iter().zip(chunks) {
+        assert!(chunk.len() <= 16 << 10);
+        second.set_data(inode, chunk, random);
+    }
+    push(&repository, &ModelSource::new(&second), 2).unwrap();
+    // Nothing but the first archive needs what it has beside.
+    let mut third = second.clone();
+    for inode in regular_files(&third) {
+        let data = third.0[&inode].data.to_vec();
+        // Data of the first archive's files goes; parts of its tree stay.
+        if first.0.values().any(|object| *object.data == data) {
+            third.set_data(inode, Vec::new(), random);
+        }
+    }
+    push(&repository, &ModelSource::new(&third), 3).unwrap();
+    repository.delete(id(2)).unwrap();
+    reclaim(&repository, 0);
+    reclaim(&repository, 0);
+    let trees = Trees::from([(1, first), (3, third)]);
+    assert_whole(&repository, &trees, &[1, 3], "hidden");
 }

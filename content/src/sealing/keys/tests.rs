@@ -223,6 +223,31 @@ fn every_flipped_bit_and_every_cut_is_noticed() {
 }
 
 #[test]
+fn pieces_moved_and_repeated_are_noticed_or_change_nothing() {
+    let (fake, _) = made(0);
+    now(add_in(&fake, store(), &key(0), &key(1), &System)).unwrap();
+    let good = fake.bytes().to_vec();
+    let record = Record::decode(&good, store()).unwrap();
+    let random = crate::testing::random(7, 20_000 * 6);
+    for round in random.chunks_exact(6) {
+        let number = |at: usize| usize::from(u16::from_le_bytes([round[at], round[at + 1]]));
+        let (from, at) = (number(0) % good.len(), number(2) % good.len());
+        let piece = good[from..good.len().min(from + usize::from(round[4]))].to_vec();
+        let mut bad = good.clone();
+        match round[5] % 3 {
+            0 => drop(bad.splice(at..at, piece)),
+            1 => drop(bad.splice(at..good.len().min(at + piece.len()), piece)),
+            _ => drop(bad.drain(at..good.len().min(at + piece.len()))),
+        }
+        match Record::decode(&bad, store()) {
+            Ok(found) => assert_eq!(found, record, "{round:?}"),
+            Err(DecodeError::Newer(found)) => assert!(found > 1, "{round:?}"),
+            Err(DecodeError::Damaged(_) | DecodeError::OtherStore(_)) => {}
+        }
+    }
+}
+
+#[test]
 fn whoever_makes_the_checksum_right_still_has_no_key() {
     let (fake, _) = made(0);
     let record = Record::decode(&fake.bytes(), store()).unwrap();
