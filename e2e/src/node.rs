@@ -277,7 +277,7 @@ impl Node {
         &self.endpoints.rpc
     }
 
-    /// Runs `cairn` with `--json` on this daemon and waits for it; what it printed, or nothing if it printed nothing. Blocks.
+    /// Runs `cairn` with `--json` on this daemon and waits for it; what it printed last, or nothing if it printed nothing. Blocks.
     pub fn cairn(&self, arguments: &[&str]) -> anyhow::Result<serde_json::Value> {
         use anyhow::Context;
         let output = std::process::Command::new(program("cairn", "CAIRN_BIN")?)
@@ -299,8 +299,10 @@ impl Node {
         if output.stdout.iter().all(u8::is_ascii_whitespace) {
             return Ok(serde_json::Value::Null);
         }
-        serde_json::from_slice(&output.stdout)
-            .with_context(|| format!("cairn {}: not JSON", arguments.join(" ")))
+        // Findings come one on a line, and the outcome last.
+        let values = serde_json::Deserializer::from_slice(&output.stdout).into_iter();
+        let last = values.last().unwrap_or(Ok(serde_json::Value::Null));
+        last.with_context(|| format!("cairn {}: not JSON", arguments.join(" ")))
     }
 
     /// What it was started with.
