@@ -18,6 +18,7 @@ mod tests;
 pub mod url;
 pub mod volumes;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -81,6 +82,8 @@ pub struct PullWanted {
     pub into_existing: bool,
     /// Who may mount it, if it is new.
     pub policy: ExportPolicy,
+    /// Whether files that cannot be read are left out; else nothing is pulled if there is one.
+    pub skip_damaged: bool,
 }
 
 /// What shall be verified.
@@ -120,16 +123,28 @@ impl Archives {
     pub fn pull(&self, wanted: &PullWanted, operation: &Operation) -> Result<Outcome, WorkError> {
         let repository = self.repositories.get(&wanted.store)?;
         let archive = repository.find(Some(&wanted.reference))?;
+        let progress = operation.progress();
+        let mut identity = repository.identity(&archive)?;
+        let mut without = BTreeSet::new();
+        if wanted.skip_damaged {
+            for (inode, damage) in repository.unreadable(archive.description.snapshot, progress)? {
+                operation.found(Finding::Damage(damage));
+                without.insert(inode);
+            }
+            // What was written of the whole, or without other files, is another tree.
+            identity = identity::without(identity, &without);
+        }
         let mut tree = self.ends.target(&Wanted {
             workspace: wanted.workspace.clone(),
             into_existing: wanted.into_existing,
             policy: wanted.policy.clone(),
-            identity: repository.identity(&archive)?,
+            identity,
             archive: archive.clone(),
+            whole: without.is_empty(),
         })?;
-        let pulled = repository.pull(&archive, tree.target(), operation.progress())?;
+        let pulled = repository.pull(&archive, tree.target(), &without, progress)?;
         // The last moment at which a cancellation can still leave the workspace as it was.
-        if operation.progress().is_cancelled() {
+        if progress.is_cancelled() {
             return Err(ArchiveError::Cancelled.into());
         }
         let Imported { snapshot, safety } = tree.finish()?;
@@ -137,6 +152,7 @@ impl Archives {
             pulled,
             snapshot,
             safety,
+            left_out: without.len() as u64,
         })
     }
 

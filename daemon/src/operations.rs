@@ -120,6 +120,8 @@ pub enum Outcome {
         snapshot: SnapshotId,
         /// The snapshot of what an existing workspace was before.
         safety: Option<SnapshotId>,
+        /// Files that could not be read and were left out.
+        left_out: u64,
     },
     /// Of verifying.
     Verified(Verified),

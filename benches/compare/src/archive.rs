@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 mod cairn;
-mod content;
+pub mod content;
 mod measure;
 mod peers;
 mod server;

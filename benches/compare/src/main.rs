@@ -6,6 +6,7 @@ mod archive;
 mod ganesha;
 mod kernel;
 mod nfsserve_adapter;
+mod pipeline;
 mod report;
 mod transport;
 mod work;
@@ -27,6 +28,8 @@ enum Command {
     Kernel(kernel::KernelArguments),
     /// Archives in a directory and on an S3 server: cairn, bupstash, restic, rustic, borg. For cairn it needs root.
     Archive(archive::ArchiveArguments),
+    /// The pipeline of archives beside its stages alone, and its memory.
+    Pipeline(pipeline::PipelineArguments),
     /// The small-file jobs themselves, on a mounted directory; run in the guest.
     #[command(hide = true)]
     Work(work::WorkArguments),
@@ -37,6 +40,7 @@ fn main() -> anyhow::Result<()> {
         Command::Transport(arguments) => transport::run(&arguments),
         Command::Kernel(arguments) => kernel::run(&arguments),
         Command::Archive(arguments) => archive::run(&arguments),
+        Command::Pipeline(arguments) => pipeline::run(&arguments),
         Command::Work(arguments) => work::run(&arguments),
     }
 }

@@ -33,6 +33,10 @@ pub struct PullArguments {
     /// The workspace exists: make it equal to the archive; what it was before is kept as a snapshot
     #[arg(long)]
     pub into_existing: bool,
+    /// Leave out files that cannot be read, and tell which; the exit code is 10 if there is one. Without this, nothing is
+    /// pulled then
+    #[arg(long)]
+    pub skip_damaged: bool,
     #[command(flatten)]
     pub policy: PolicyArguments,
     /// Print the operation's id and do not wait for its end

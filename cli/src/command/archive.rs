@@ -70,6 +70,7 @@ pub(super) async fn pull(session: &mut Session, arguments: PullArguments) -> Res
         source,
         target,
         into_existing,
+        skip_damaged,
         policy,
         detach,
     } = arguments;
@@ -86,13 +87,16 @@ pub(super) async fn pull(session: &mut Session, arguments: PullArguments) -> Res
     let (store, reference) = store_and_snapshot(&source)?;
     let name = Target::parse(&target)?.into_workspace();
     let mut client = session.connect().await?;
-    let flag = if into_existing { " --into-existing" } else { "" };
-    let again = format!("cairn pull {source} {name}{flag}");
+    let flag = |holds: bool, flag: &'static str| if holds { flag } else { "" };
+    let existing = flag(into_existing, " --into-existing");
+    let skipping = flag(skip_damaged, " --skip-damaged");
+    let again = format!("cairn pull {source} {name}{existing}{skipping}");
     let request = proto::PullRequest {
         store,
         reference,
         workspace: name,
         into_existing,
+        skip_damaged,
         policy: Some(policy),
     };
     let answer = while_waiting("starting", client.archives.pull(request)).await?;

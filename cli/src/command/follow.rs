@@ -132,6 +132,7 @@ fn told(session: &mut Session, operation: proto::Operation, again: &str) -> Resu
     let text = outcome_text(&operation)?;
     let damages = match &operation.result {
         Some(proto::operation::Result::Verified(verified)) => verified.damages,
+        Some(proto::operation::Result::Pulled(pulled)) => pulled.left_out,
         _ => 0,
     };
     session

@@ -101,8 +101,12 @@ fn pulled_text(pulled: &proto::PullResult, workspace: &str, store: &str) -> Resu
         ),
         None => format!("to mount it here: cairn mount-command {workspace}\n"),
     };
+    let without = match pulled.left_out {
+        0 => String::new(),
+        files => format!(", but for {files} files that cannot be read"),
+    };
     Ok(format!(
-        "workspace {workspace} is now as snapshot {} of {} in {store}\n\
+        "workspace {workspace} is now as snapshot {} of {} in {store}{without}\n\
          wrote {} in {} files{resumed}\n{then}",
         short(&archive.snapshot),
         text::line(&archive.workspace),
@@ -185,6 +189,7 @@ mod tests {
             resumed: true,
             snapshot: "a".repeat(32),
             safety: None,
+            left_out: 0,
         };
         assert_eq!(
             text(Outcome::Pulled(pulled.clone())),

@@ -96,6 +96,7 @@ enum Outcome {
         resumed: bool,
         snapshot: String,
         safety: Option<String>,
+        left_out: u64,
     },
     Verified {
         archives: u64,
@@ -263,6 +264,7 @@ fn outcome(result: proto::operation::Result) -> Result<Outcome, ApiError> {
             resumed: pulled.resumed,
             snapshot: pulled.snapshot,
             safety: pulled.safety,
+            left_out: pulled.left_out,
         },
         proto::operation::Result::Verified(verified) => Outcome::Verified {
             archives: verified.archives,

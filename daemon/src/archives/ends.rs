@@ -34,6 +34,9 @@ pub struct Wanted {
     pub identity: [u8; 32],
     /// The archive.
     pub archive: Archive,
+    /// Whether all of it is written. What is not whole does not get the snapshot's identity: nothing may be built upon it as if
+    /// it were.
+    pub whole: bool,
 }
 
 /// A tree that is written and then becomes visible.

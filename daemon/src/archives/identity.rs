@@ -4,11 +4,12 @@
 //! same as long as the directory exists, differ between directories, and do not tell the secret. A copy of a data directory
 //! has its identity too: run only one of them against a store.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use cairn_content::objects::fence::OWNER_NAME_BYTES_MAX;
 use cairn_content::objects::{Owner, OwnerId};
-use cairn_types::VolumeId;
+use cairn_types::{InodeId, VolumeId};
 
 use crate::data_directory::HandleSecret;
 
@@ -38,6 +39,18 @@ pub fn origin(secret: &HandleSecret, volume: VolumeId) -> [u8; 32] {
     let mut material = secret.0.to_vec();
     material.extend(volume.0.to_be_bytes());
     blake3::derive_key(ORIGIN_CONTEXT, &material)
+}
+
+/// Names what an archive of this identity is without some of its files.
+pub fn without(archive: [u8; 32], files: &BTreeSet<InodeId>) -> [u8; 32] {
+    if files.is_empty() {
+        return archive;
+    }
+    let mut hasher = blake3::Hasher::new_keyed(&archive);
+    for file in files {
+        hasher.update(&file.0.to_be_bytes());
+    }
+    *hasher.finalize().as_bytes()
 }
 
 /// The name of this machine; "unknown" if the kernel's is no text.

@@ -1,13 +1,13 @@
 //! What the daemon asks of the archives of one store: a trait, so that what lies above it is tested without a store.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use cairn_snapshot::archive::{
     self, Archive, ArchiveError, Damage, Description, PackVerdict, Progress, Pulled, Pushed, ReclaimOptions,
     Reclaimed, Sizes, Source, StoreSizes, Target, Verified, VerifyOptions,
 };
-use cairn_types::SnapshotId;
+use cairn_types::{InodeId, SnapshotId};
 
 /// The archives of one store. All calls block, and none is made on a thread of the runtime.
 pub trait Repository: Send + Sync {
@@ -24,13 +24,20 @@ pub trait Repository: Send + Sync {
     fn archives(&self) -> Result<Vec<Archive>, ArchiveError>;
     /// The archive that a reference means; `None`: the newest.
     fn find(&self, reference: Option<&str>) -> Result<Archive, ArchiveError>;
-    /// Writes an archive's tree.
+    /// Writes an archive's tree, without some files.
     fn pull(
         &self,
         archive: &Archive,
         target: &mut dyn Target,
+        without: &BTreeSet<InodeId>,
         progress: &Progress,
     ) -> Result<Pulled, ArchiveError>;
+    /// The files of an archive that cannot be read, and why.
+    fn unreadable(
+        &self,
+        snapshot: SnapshotId,
+        progress: &Progress,
+    ) -> Result<BTreeMap<InodeId, Damage>, ArchiveError>;
     /// Names the archive and the store that it is in.
     fn identity(&self, archive: &Archive) -> Result<[u8; 32], ArchiveError>;
     /// What an archive takes up.
@@ -88,10 +95,18 @@ impl Repository for archive::Repository {
         &self,
         archive: &Archive,
         target: &mut dyn Target,
+        without: &BTreeSet<InodeId>,
         progress: &Progress,
     ) -> Result<Pulled, ArchiveError> {
-        // Everything or nothing: a workspace with files missing must not look like the archive.
-        self.pull(archive, target, &BTreeSet::new(), progress)
+        self.pull(archive, target, without, progress)
+    }
+
+    fn unreadable(
+        &self,
+        snapshot: SnapshotId,
+        progress: &Progress,
+    ) -> Result<BTreeMap<InodeId, Damage>, ArchiveError> {
+        self.unreadable_files(snapshot, progress)
     }
 
     fn identity(&self, archive: &Archive) -> Result<[u8; 32], ArchiveError> {

@@ -1,5 +1,6 @@
 //! A store whose archives are a list in memory, and volumes that note what is asked of them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -107,6 +108,7 @@ impl Repository for FakeRepository {
         &self,
         archive: &Archive,
         target: &mut dyn Target,
+        _: &BTreeSet<InodeId>,
         progress: &Progress,
     ) -> Result<Pulled, ArchiveError> {
         target.link_target(b"t").map_err(ArchiveError::Target)?;
@@ -119,6 +121,10 @@ impl Repository for FakeRepository {
             bytes: 2,
             resumed: false,
         })
+    }
+
+    fn unreadable(&self, _: SnapshotId, _: &Progress) -> Result<BTreeMap<InodeId, Damage>, ArchiveError> {
+        Ok(BTreeMap::new())
     }
 
     fn identity(&self, archive: &Archive) -> Result<[u8; 32], ArchiveError> {

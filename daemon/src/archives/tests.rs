@@ -107,6 +107,7 @@ fn pull(world: &World, reference: &str) -> PullWanted {
         workspace: workspace(),
         into_existing: true,
         policy: Default::default(),
+        skip_damaged: false,
     }
 }
 
@@ -119,6 +120,7 @@ async fn a_pull_is_finished_when_everything_is_there() {
         pulled,
         snapshot,
         safety,
+        left_out: 0,
     } = outcome
     else {
         panic!("{outcome:?}")

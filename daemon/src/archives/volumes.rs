@@ -9,7 +9,7 @@ use cairn_types::{
     ByteRange, ErrorKind, ExportPolicy, Extent, FileKind, InodeId, Node, SnapshotId, SnapshotReference, Tag,
     TreeCursor, TreeItem, WorkspaceName,
 };
-use cairn_vfs::control::ControlError;
+use cairn_vfs::control::{ControlError, Snapshot};
 use cairn_vfs::{Import, ImportError, ImportRequest, ImportedSnapshot, SnapshotReader, Volumes};
 
 use super::{EndError, Ends, Imported, ImportedTree, Wanted, WorkError, identity};
@@ -71,7 +71,7 @@ impl Ends for NodeEnds {
             target: ImportTarget(import),
             into_existing: wanted.into_existing,
             policy: wanted.policy.clone(),
-            snapshot: imported_snapshot(description)?,
+            snapshot: imported_snapshot(wanted)?,
         }))
     }
 }
@@ -84,8 +84,12 @@ fn by_id(workspace: &WorkspaceName, snapshot: SnapshotId) -> Result<SnapshotRefe
     })
 }
 
+/// What the note of a snapshot ends with that was pulled without files that could not be read.
+const INCOMPLETE: &str = " (incomplete: damaged files were left out)";
+
 /// What an archive says of its snapshot. It comes from a store, so it may say anything.
-fn imported_snapshot(description: &Description) -> Result<ImportedSnapshot, WorkError> {
+fn imported_snapshot(wanted: &Wanted) -> Result<ImportedSnapshot, WorkError> {
+    let description = &wanted.archive.description;
     let tags = description.tags.iter().map(|tag| {
         Tag::new(tag).map_err(|error| {
             let error = EndError {
@@ -95,10 +99,18 @@ fn imported_snapshot(description: &Description) -> Result<ImportedSnapshot, Work
             ArchiveError::Target(Box::new(error))
         })
     });
+    let (mut id, mut note) = (description.snapshot, description.note.clone());
+    if !wanted.whole {
+        let (derived, _) = wanted.identity.split_at(id.0.len());
+        id.0.copy_from_slice(derived);
+        if note.len() + INCOMPLETE.len() <= Snapshot::NOTE_BYTES_MAX {
+            note.push_str(INCOMPLETE);
+        }
+    }
     Ok(ImportedSnapshot {
-        id: description.snapshot,
+        id,
         created: description.created,
-        note: description.note.clone(),
+        note,
         tags: tags.collect::<Result<_, _>>()?,
     })
 }

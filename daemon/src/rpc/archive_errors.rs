@@ -129,8 +129,8 @@ const NEWER: &str = "use the cairnd that wrote it, or a later one";
 
 fn verify_remedy(store: &str) -> String {
     format!(
-        "`cairn archive verify {store} --deep` tells what is damaged; keep the store as it is, and pull another archive \
-         or restore the damaged objects from a copy"
+        "`cairn archive verify {store} --deep` tells what is damaged; keep the store as it is, and pull another archive, \
+         restore the damaged objects from a copy, or pull the rest with --skip-damaged"
     )
 }
 

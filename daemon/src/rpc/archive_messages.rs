@@ -119,6 +119,7 @@ fn result(outcome: &Outcome) -> proto::operation::Result {
             pulled,
             snapshot,
             safety,
+            left_out,
         } => proto::operation::Result::Pulled(proto::PullResult {
             archive: Some(archive(&pulled.archive)),
             files: pulled.files,
@@ -126,6 +127,7 @@ fn result(outcome: &Outcome) -> proto::operation::Result {
             resumed: pulled.resumed,
             snapshot: snapshot.to_string(),
             safety: safety.map(|id| id.to_string()),
+            left_out: *left_out,
         }),
         Outcome::Verified(verified) => proto::operation::Result::Verified(verify_result(verified)),
         Outcome::Reclaimed { dry_run, reclaimed } => {

@@ -70,6 +70,7 @@ impl Archives for Service {
             workspace,
             into_existing,
             policy,
+            skip_damaged,
         } = request.into_inner();
         convert::reference(&reference)?;
         let wanted = PullWanted {
@@ -78,6 +79,7 @@ impl Archives for Service {
             reference,
             workspace: convert::workspace_name(&workspace)?,
             into_existing,
+            skip_damaged,
         };
         let name = wanted.workspace.clone();
         self.run(move |volumes| match (volumes.workspace(&name), into_existing) {
@@ -91,7 +93,7 @@ impl Archives for Service {
             workspace,
             reference: wanted.reference.clone(),
             store: wanted.store.to_string(),
-            parameters: format!("{:?}", (into_existing, &wanted.policy)),
+            parameters: format!("{:?}", (into_existing, skip_damaged, &wanted.policy)),
         };
         let operation = self.start(request, wanted.store.clone(), move |archives, _, operation| {
             archives.pull(&wanted, operation)

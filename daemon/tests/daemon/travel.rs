@@ -277,6 +277,29 @@ fn damage_is_found_told_and_never_pulled() {
     );
     // Nothing of it can be seen.
     assert_eq!(daemon.cairn(&["workspace", "show", "copy"]).code, 3);
+    // What is sound comes back when it is asked for, and what does not is told.
+    let arguments = ["pull", &store, "rest", "--skip-damaged", ANY_PORT, "--json"];
+    let pulled = daemon.cairn(&arguments);
+    assert_eq!(pulled.code, 10, "{pulled:?}");
+    let lines: Vec<Value> = pulled
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let (last, damages) = lines.split_last().unwrap();
+    let left_out = last["result"]["left_out"].as_u64().unwrap();
+    assert!((1..40).contains(&left_out), "{last}");
+    assert_eq!(left_out, damages.len() as u64);
+    assert!(
+        damages.iter().all(|found| !found["damage"]["path"].is_null()),
+        "{damages:?}"
+    );
+    let rest = daemon.json(&["workspace", "show", "rest"]);
+    let whole = daemon.json(&["workspace", "show", "w"]);
+    assert_eq!(
+        rest["inodes"].as_u64().unwrap() + left_out,
+        whole["inodes"].as_u64().unwrap()
+    );
     // When the bit is back, so is everything; what was written before is used.
     bytes[middle] ^= 1;
     fs::write(&pack, &bytes).unwrap();

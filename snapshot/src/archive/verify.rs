@@ -536,7 +536,8 @@ impl Repository {
         Some((parent, name))
     }
 
-    /// The files of an archive that cannot be read, by reading every byte that it needs: what a pull has to leave out.
+    /// The files of an archive that cannot be read, each with the first damage of it, by reading every byte that the archive needs:
+    /// what a pull has to leave out.
     ///
     /// # Errors
     /// As [`Repository::verify`]; `Tree` if the tree itself is damaged, so that it cannot be told.
@@ -544,7 +545,7 @@ impl Repository {
         &self,
         snapshot: SnapshotId,
         progress: &Progress,
-    ) -> Result<BTreeMap<InodeId, String>, ArchiveError> {
+    ) -> Result<BTreeMap<InodeId, Damage>, ArchiveError> {
         self.refresh(progress)?;
         let root = self.root(snapshot)?.ok_or_else(|| ArchiveError::NotFound {
             store: self.url(),
@@ -561,7 +562,7 @@ impl Repository {
             .read_packs(&options, roots, &wanted, progress, &mut Verified::default())?
             .chunks;
         let nodes = Nodes(&self.store);
-        let mut files = BTreeMap::new();
+        let mut files: BTreeMap<InodeId, Damage> = BTreeMap::new();
         for leaf in leaves(&nodes, &root.tree, Key::of(InodeId(0)), |_| true) {
             for (key, record) in read_leaf(&nodes, &leaf?)? {
                 let (Part::Data(start), Record::Data(runs)) = (&key.part, record) else {
@@ -573,11 +574,16 @@ impl Repository {
                         && let Some(damage) =
                             self.chunk_damage(snapshot, (at, u64::from(length)), &id, length, &wrong)?
                     {
-                        files.entry(key.inode).or_insert(damage.what);
+                        files.entry(key.inode).or_insert(damage);
                     }
                     at += u64::from(run.length());
                 }
             }
+        }
+        let inodes: Vec<InodeId> = files.keys().copied().collect();
+        let mut paths = self.paths(&root, &inodes);
+        for (inode, damage) in &mut files {
+            damage.path = paths.remove(inode);
         }
         Ok(files)
     }
