@@ -11,7 +11,7 @@
 //! is on its way and no more. If storing fails, everything fails: nobody may refer to chunks before
 //! [`Pipeline::finish`] has returned without an error.
 //!
-//! **Memory**, whatever the input: queued batches (two per worker), one batch and one frame per worker, one open pack, and
+//! **Memory**, whatever the input: queued batches (two per worker), one batch and two frames per worker, one open pack, and
 //! [`PipelineSettings::stores_max`] packs being stored, plus as many waiting for that.
 //!
 //! No thread holds two of the locks at once, and none while it compresses a frame, or encrypts or stores a pack.

@@ -45,6 +45,9 @@ pub struct PipelineArguments {
     /// What the input is made of
     #[arg(long, value_enum, default_values_t = [Input::Half, Input::Text, Input::Noise])]
     input: Vec<Input>,
+    /// The level of zstd
+    #[arg(long, default_value_t = 3)]
+    level: i32,
 }
 
 impl std::fmt::Display for Input {
@@ -146,6 +149,7 @@ fn peak() -> anyhow::Result<u64> {
 
 pub fn run(arguments: &PipelineArguments) -> anyhow::Result<()> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let compression = Compression::Zstd(arguments.level);
     let mib = |rate: f64| rate / f64::from(1 << 20);
     println!("| input | stage | MiB/s on {threads} threads |\n| --- | --- | --- |");
     let mut rows = Vec::new();
@@ -165,7 +169,7 @@ pub fn run(arguments: &PipelineArguments) -> anyhow::Result<()> {
             Ok(())
         })?;
         let compress = rate(threads, &data, |block| {
-            let mut encoder = Encoder::new(Compression::default())?;
+            let mut encoder = Encoder::new(compression)?;
             let mut out = Vec::new();
             for frame in block.chunks(FRAME) {
                 out.clear();
@@ -180,7 +184,11 @@ pub fn run(arguments: &PipelineArguments) -> anyhow::Result<()> {
         let together = 1.0 / (1.0 / (cut * threads as f64) + 1.0 / hash + 1.0 / compress);
         for gib in &arguments.gib {
             peak()?;
-            let pipeline = Pipeline::start(PipelineSettings::default(), Arc::new(Nowhere))?;
+            let settings = PipelineSettings {
+                compression,
+                ..PipelineSettings::default()
+            };
+            let pipeline = Pipeline::start(settings, Arc::new(Nowhere))?;
             let started = Instant::now();
             let mut feeder = pipeline.feeder(Ignored);
             let mut fed = 0u64;

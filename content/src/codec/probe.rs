@@ -5,6 +5,10 @@ use super::Encoding;
 /// Bytes that are looked at, in pieces from all over the data.
 const SAMPLE_BYTES: usize = 16 << 10;
 const PIECES: usize = 4;
+/// Bytes that [`is_noise`] looks at; it is asked of every chunk.
+const LOOK_BYTES: usize = 4 << 10;
+/// Of fewer bytes it cannot be told whether they are noise.
+const LOOK_BYTES_MIN: usize = 1 << 10;
 /// From so many bits per byte on, data is noise: 16 KiB of random bytes measure 7.99, compressed files 7.97 and more.
 const NOISE_BITS: f32 = 7.95;
 /// Planes are worth a try when they save so much more than the bytes as they are.
@@ -40,18 +44,39 @@ impl Estimate {
 
 /// Looks at a sample of `data`.
 pub fn estimate(data: &[u8]) -> Estimate {
+    weigh(&sample(data, SAMPLE_BYTES))
+}
+
+/// Whether data looks as if nothing were to be gained, by a short look. Such data is kept apart from other data, lest a
+/// compressor waste its time and its window on it.
+pub fn is_noise(data: &[u8]) -> bool {
+    if data.len() < LOOK_BYTES_MIN {
+        return false;
+    }
+    let counts = sample(data, LOOK_BYTES);
+    let [a, b, c, d] = &counts;
+    // Most data is told apart by this alone.
+    entropy(&sum(&sum(a, c), &sum(b, d))) >= NOISE_BITS && weigh(&counts).is_hopeless()
+}
+
+/// Counts the values of the bytes at each offset in elements of 4, in at most so many bytes.
+fn sample(data: &[u8], bytes_max: usize) -> [[u32; 256]; 4] {
     let mut counts = [[0u32; 256]; 4];
-    if data.len() <= SAMPLE_BYTES {
+    if data.len() <= bytes_max {
         count(data, &mut counts);
     } else {
-        let piece = SAMPLE_BYTES / PIECES;
+        let piece = bytes_max / PIECES;
         for index in 0..PIECES {
             // Planes are told apart by the offset: every piece begins at a multiple of the widest element.
             let start = ((data.len() - piece) / (PIECES - 1) * index) & !3;
             count(&data[start..start + piece], &mut counts);
         }
     }
-    let [a, b, c, d] = &counts;
+    counts
+}
+
+fn weigh(counts: &[[u32; 256]; 4]) -> Estimate {
+    let [a, b, c, d] = counts;
     let (even, odd) = (sum(a, c), sum(b, d));
     let mean = |entropies: &[f32]| entropies.iter().sum::<f32>() / entropies.len() as f32;
     Estimate {

@@ -2,7 +2,7 @@
 
 use proptest::prelude::{any, prop, proptest};
 
-use super::{Compression, DecodeError, Decoder, Encoder, Encoding, estimate};
+use super::{Compression, DecodeError, Decoder, Encoder, Encoding, estimate, is_noise};
 use crate::testing::{random, text, weights};
 
 fn encode(compression: Compression, data: &[u8]) -> (Encoding, Vec<u8>) {
@@ -145,5 +145,44 @@ proptest! {
         if let Ok(bytes) = decode(encoding, &stored, length) {
             assert_eq!(bytes.len(), length);
         }
+    }
+}
+
+#[test]
+fn noise_is_told_from_what_may_compress() {
+    for length in [1024, 4096, 12_000, 300_000] {
+        assert!(is_noise(&random(3, length)), "{length} bytes");
+        let text: Vec<u8> = b"some words that come again "
+            .iter()
+            .cycle()
+            .take(length)
+            .copied()
+            .collect();
+        assert!(!is_noise(&text));
+        // Of every fourth byte much can be known.
+        let mut tensors = random(4, length);
+        tensors.iter_mut().skip(3).step_by(4).for_each(|byte| *byte &= 3);
+        assert!(!is_noise(&tensors), "{length} bytes");
+    }
+    assert!(!is_noise(&random(3, 1023)));
+    assert!(!is_noise(&[]));
+}
+
+#[test]
+fn compressions_are_parsed() {
+    for (text, expected) in [
+        ("none", Compression::None),
+        ("zstd", Compression::default()),
+        ("zstd:19", Compression::Zstd(19)),
+        ("gzip", Compression::Gzip(6)),
+        ("gzip:1", Compression::Gzip(1)),
+    ] {
+        assert_eq!(text.parse(), Ok(expected));
+    }
+    for wrong in [
+        "", "lz4", "zstd:", "zstd:0", "zstd:20", "gzip:0", "gzip:10", "none:1", "zstd:x", "zstd:1:2", "ZSTD",
+    ] {
+        let error = wrong.parse::<Compression>().unwrap_err();
+        assert!(!error.to_string().is_empty(), "{wrong}");
     }
 }

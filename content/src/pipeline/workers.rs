@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use super::feeder::Feeder;
 use super::{PackStore, PipelineError, PipelineSettings, Run, RunSink, StoreError, Totals};
-use crate::codec::Encoder;
+use crate::codec::{Encoder, is_noise};
 use crate::pack::{OpenFrame, PackError, PackWriter, SealedPack};
 
 /// Claims are spread over so many locks.
@@ -268,22 +268,31 @@ fn work(
     packs: &SyncSender<SealedPack>,
     encoder: &mut Encoder,
 ) {
-    let mut frame = OpenFrame::new();
+    let mut frames = OpenFrames::default();
     loop {
         let next = queue.lock().recv();
         let Ok(batch) = next else { break };
         if !shared.has_failed()
-            && let Err(error) = take(shared, batch, &mut frame, encoder, packs)
+            && let Err(error) = take(shared, batch, &mut frames, encoder, packs)
         {
             shared.fail(error);
         }
     }
-    if !shared.has_failed()
-        && !frame.is_empty()
-        && let Err(error) = add_frame(shared, frame, encoder, packs)
-    {
-        shared.fail(error);
+    for frame in [frames.dense, frames.noise] {
+        if !shared.has_failed()
+            && !frame.is_empty()
+            && let Err(error) = add_frame(shared, frame, encoder, packs)
+        {
+            shared.fail(error);
+        }
     }
+}
+
+/// The frames that a worker fills: what may compress shares none with what looks like noise.
+#[derive(Default)]
+struct OpenFrames {
+    dense: OpenFrame,
+    noise: OpenFrame,
 }
 
 fn is_zero(data: &[u8]) -> bool {
@@ -294,7 +303,7 @@ fn is_zero(data: &[u8]) -> bool {
 fn take(
     shared: &Shared,
     batch: Batch,
-    frame: &mut OpenFrame,
+    frames: &mut OpenFrames,
     encoder: &mut Encoder,
     packs: &SyncSender<SealedPack>,
 ) -> Result<(), PipelineError> {
@@ -318,6 +327,10 @@ fn take(
         }
         add(&counters.new_chunks, 1);
         add(&counters.new_bytes, data.len());
+        let frame = match is_noise(data) {
+            true => &mut frames.noise,
+            false => &mut frames.dense,
+        };
         let full =
             frame.length() + data.len() > shared.settings.frame_bytes || frame.chunks() >= FRAME_CHUNKS_MAX;
         if full && !frame.is_empty() {

@@ -8,6 +8,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use cairn_content::codec::Compression;
 use cairn_content::objects::{ObjectStoreUrl, Objects, Owner};
 use cairn_content::sealing::key_file::{self, Access};
 use cairn_content::sealing::{KeyEncryptionKey, KeysError};
@@ -39,6 +40,8 @@ pub struct OpenParts {
     pub owner: Owner,
     /// The key that is configured for it.
     pub holder: Option<KeyEncryptionKey>,
+    /// How what is pushed to it is compressed.
+    pub compression: Compression,
 }
 
 /// Opens the archives of a store.
@@ -70,6 +73,7 @@ pub fn open(parts: OpenParts) -> Result<Arc<dyn Repository>, ArchiveError> {
             source,
         })?;
     }
+    let compression = parts.compression;
     let parts = RepositoryParts {
         objects: parts.objects,
         runtime: parts.runtime,
@@ -78,7 +82,10 @@ pub fn open(parts: OpenParts) -> Result<Arc<dyn Repository>, ArchiveError> {
         owner: parts.owner,
         sealing,
     };
-    let repository = archive::Repository::open(parts, RepositorySettings::default())?;
+    let mut settings = RepositorySettings::default();
+    settings.data.compression = compression;
+    settings.tree.compression = compression;
+    let repository = archive::Repository::open(parts, settings)?;
     Ok(Arc::new(repository))
 }
 
@@ -193,6 +200,7 @@ impl Repositories {
             randomness: Arc::clone(&parts.randomness),
             owner: parts.owner.clone(),
             holder,
+            compression: table.map(|table| table.compression).unwrap_or_default(),
         })
     }
 

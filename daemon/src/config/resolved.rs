@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cairn_api::location::{Surroundings, default_data_directory, default_socket};
+use cairn_content::codec::Compression;
 use toml::Spanned;
 
 use super::file::{File, LogFormat, LogLevel, line_of};
@@ -409,8 +410,16 @@ impl Source<'_> {
             let message = "there is no key_file that it could be about".to_owned();
             return bad(self.place(shared), "store.key_file_shared", message);
         }
+        let compression = match &table.compression {
+            None => Compression::default(),
+            Some(text) => match text.get_ref().parse::<Compression>() {
+                Ok(compression) => compression,
+                Err(error) => return bad(self.place(text), "store.compression", error.to_string()),
+            },
+        };
         let count = |key, value, default, bounds| self.bounded(key, value, default, bounds);
         let given = Given {
+            compression,
             url,
             endpoint: table.endpoint.map(Spanned::into_inner),
             region: table.region.map(Spanned::into_inner),

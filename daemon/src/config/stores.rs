@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cairn_content::codec::Compression;
 use cairn_content::objects::{Credentials, ObjectOptions, ObjectStoreUrl};
 use cairn_content::sealing::key_file::Access;
 use serde::Deserialize;
@@ -34,6 +35,8 @@ pub struct Store {
     pub key_file: Value<PathBuf>,
     /// Take the key file whoever can read it.
     pub key_file_shared: Value<bool>,
+    /// How what is pushed is compressed.
+    pub compression: Value<String>,
     /// Longest wait for a connection.
     pub connect_timeout_seconds: Value<u32>,
     /// Longest wait for an answer.
@@ -53,6 +56,8 @@ pub struct StoreSettings {
     pub options: ObjectOptions,
     /// What encrypts those, if they are encrypted.
     pub key_file: Option<KeyFile>,
+    /// How what is pushed is compressed. What is stored already is read whatever this says.
+    pub compression: Compression,
 }
 
 /// Where the key of encrypted stores is.
@@ -92,6 +97,7 @@ pub(super) struct Given {
     pub credentials_profile: Option<String>,
     pub key_file: Option<PathBuf>,
     pub key_file_shared: bool,
+    pub compression: Compression,
     pub connect_timeout_seconds: u32,
     pub request_timeout_seconds: u32,
     pub attempts_max: u32,
@@ -114,6 +120,7 @@ impl Given {
         };
         StoreSettings {
             url: self.url,
+            compression: self.compression,
             key_file: self.key_file.map(|path| KeyFile { path, access }),
             options: ObjectOptions {
                 endpoint: self.endpoint,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cairn_api::location::Surroundings;
+use cairn_content::codec::Compression;
 use cairn_content::objects::{Credentials, ObjectOptions};
 use cairn_content::sealing::key_file::Access;
 
@@ -152,7 +153,7 @@ fn every_key_of_a_store_takes_effect_and_its_options_are_within_their_bounds() {
     let text = "[[store]]\nurl = 's3://b/p/'\nendpoint = 'http://127.0.0.1:9000'\nallow_http = true\n\
                 credentials_file = 'keys'\ncredentials_profile = 'backup'\nconnect_timeout_seconds = 300\n\
                 request_timeout_seconds = 3600\nattempts_max = 100\nrequests_max = 1024\n\
-                key_file = 'k'\nkey_file_shared = true\n\
+                key_file = 'k'\nkey_file_shared = true\ncompression = 'gzip:9'\n\
                 [[store]]\nurl = 'file:///srv'\nattempts_max = 1\nrequests_max = 1\n";
     let stores = resolve(text).unwrap().stores;
     assert_eq!(stores.len(), 2);
@@ -181,6 +182,10 @@ fn every_key_of_a_store_takes_effect_and_its_options_are_within_their_bounds() {
         access: Access::Anybody,
     };
     assert_eq!(stores[0].key_file, Some(key_file));
+    assert_eq!(
+        (stores[0].compression, stores[1].compression),
+        (Compression::Gzip(9), Compression::default())
+    );
     for store in &stores {
         store.options.validate().unwrap();
     }
@@ -204,6 +209,10 @@ fn a_wrong_store_is_named_with_its_key() {
         (
             "url = 's3://b'\nkey_file_shared = true",
             "c.toml:3: store.key_file_shared: ",
+        ),
+        (
+            "url = 's3://b'\ncompression = 'lz4'",
+            "c.toml:3: store.compression: ",
         ),
         (
             "url = 's3://b'\ncredentials_profile = 'x'",
