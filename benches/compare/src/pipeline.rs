@@ -126,10 +126,10 @@ fn rate(
     let started = Instant::now();
     std::thread::scope(|scope| {
         let running: Vec<_> = copies.iter().map(|copy| scope.spawn(|| work(copy))).collect();
-        running
-            .into_iter()
-            .map(|thread| thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?)
-            .collect::<anyhow::Result<()>>()
+        running.into_iter().try_for_each(|thread| {
+            let outcome = thread.join();
+            outcome.map_err(|_| anyhow::anyhow!("a thread panicked"))?
+        })
     })?;
     Ok((threads * block.len()) as f64 / started.elapsed().as_secs_f64())
 }

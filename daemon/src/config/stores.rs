@@ -140,6 +140,7 @@ impl Given {
 
 #[cfg(test)]
 mod tests {
+    use cairn_content::codec::Compression;
     use cairn_content::objects::{ObjectOptions, ObjectStoreUrl};
 
     use super::{StoreSettings, table};
@@ -153,6 +154,7 @@ mod tests {
                 ..ObjectOptions::default()
             },
             key_file: None,
+            compression: Compression::default(),
         };
         let stores = [
             store("s3://b", "short"),
