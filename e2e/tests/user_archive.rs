@@ -14,9 +14,13 @@ use serde_json::Value;
 /// Kills of pushes, and of pulls; each is then done again. `CAIRN_KILLS` asks for more.
 const KILLS: u64 = 12;
 /// A push or a pull is killed within so long of its beginning.
-const KILLED_WITHIN_MS: u64 = 400;
+const KILLED_WITHIN_MS: u64 = 150;
+/// Rounds of kills; at the end of each everything is pushed.
+const ROUNDS: u64 = 4;
 /// Files of a tree.
 const FILES: usize = 300;
+/// New files before each kill of a push.
+const FILES_PER_KILL: usize = 40;
 
 fn cairn(fixture: &Fixture, arguments: &[&str]) -> anyhow::Result<Value> {
     tokio::task::block_in_place(|| fixture.node.cairn(arguments))
@@ -27,11 +31,17 @@ fn kills() -> u64 {
     asked.and_then(|text| text.parse().ok()).unwrap_or(KILLS)
 }
 
-async fn fill(fixture: &Fixture, workspace: &str, source: &str, seed: u64) -> anyhow::Result<Tree> {
+async fn fill(
+    fixture: &Fixture,
+    workspace: &str,
+    source: &str,
+    seed: u64,
+    files: usize,
+) -> anyhow::Result<Tree> {
     let outer = fixture.local(source)?;
     let inner = outer.join(source);
     std::fs::create_dir(&inner)?;
-    sample::many(&inner, seed, FILES)?;
+    sample::many(&inner, seed, files)?;
     let tree = local::list(&outer, &|_| true)?;
     let (client, root) = fixture.mount(workspace).await?;
     copy_in(&tree, &client, &root, &|_: &Vec<u8>| {}).await?;
@@ -50,7 +60,7 @@ async fn a_snapshot_travels_to_another_daemon() -> anyhow::Result<()> {
     cairn(&here, &["snapshot", "w", "--tag", "one"])?;
     cairn(&here, &["push", "w@one", &url])?;
 
-    let many = fill(&here, "w", "many", 7).await?;
+    let many = fill(&here, "w", "many", 7, FILES).await?;
     cairn(&here, &["snapshot", "w", "--tag", "two"])?;
     let whole = here.tree("w").await?;
     let pushed = cairn(&here, &["push", "w@two", &url])?;
@@ -124,20 +134,22 @@ async fn pushes_and_pulls_survive_kills() -> anyhow::Result<()> {
     let mut there = Fixture::start(&["other"]).await?;
     let url = format!("file://{}", here.local("store")?.display());
     let mut random = Random::new(3);
-    let mut at = 0;
     let mut trees = Vec::new();
-    for round in 0..4u64 {
-        fill(&here, "w", &format!("source {round}"), round).await?;
-        let tag = format!("round-{round}");
-        cairn(&here, &["snapshot", "w", "--tag", &tag])?;
-        trees.push((tag.clone(), here.tree("w").await?));
-        while at < kills() * (round + 1) / 4 {
-            at += 1;
+    for round in 0..ROUNDS {
+        // Each kill hits a push of its own, of something new.
+        for kill in 0..kills() / ROUNDS {
+            let name = format!("source {round}.{kill}");
+            fill(&here, "w", &name, round * 1000 + kill, FILES_PER_KILL).await?;
+            let tag = format!("kill-{round}.{kill}");
+            cairn(&here, &["snapshot", "w", "--tag", &tag])?;
             cairn(&here, &["push", &format!("w@{tag}"), &url, "--detach"])?;
             tokio::time::sleep(Duration::from_millis(random.below(KILLED_WITHIN_MS))).await;
             here.kill_and_restart().await?;
         }
+        let tag = format!("round-{round}");
+        cairn(&here, &["snapshot", "w", "--tag", &tag])?;
         cairn(&here, &["push", &format!("w@{tag}"), &url])?;
+        trees.push((tag, here.tree("w").await?));
     }
     let verified = cairn(&here, &["archive", "verify", &url, "--deep"])?;
     assert_eq!(verified["result"]["damages"].as_u64(), Some(0), "{verified}");
@@ -146,10 +158,13 @@ async fn pushes_and_pulls_survive_kills() -> anyhow::Result<()> {
         let workspace = format!("copy-{number}");
         let source = format!("{url}@{tag}");
         let pull = ["pull", &source, &workspace, "--any-port"];
-        for _ in 0..kills() / 4 {
-            if !exists(&there, &workspace)? {
-                cairn(&there, &[&pull[..], &["--detach"]].concat())?;
+        for _ in 0..kills() / ROUNDS {
+            if exists(&there, &workspace)? {
+                // It was faster than the kill.
+                let delete = ["workspace", "delete", &workspace, "--with-snapshots", "--yes"];
+                cairn(&there, &delete)?;
             }
+            cairn(&there, &[&pull[..], &["--detach"]].concat())?;
             tokio::time::sleep(Duration::from_millis(random.below(KILLED_WITHIN_MS))).await;
             there.kill_and_restart().await?;
         }
