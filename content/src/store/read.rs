@@ -21,6 +21,12 @@ impl ChunkStore {
     pub fn read(&self, id: &ChunkId, expected_length: u32) -> Result<Bytes, ChunkReadError> {
         self.inner.read_except(id, expected_length, None)
     }
+
+    /// Forgets the frames that are kept: what is read from here on is read from the store. For whoever asks what the store holds
+    /// now, and not what it held.
+    pub fn forget_frames(&self) {
+        self.inner.frames.clear();
+    }
 }
 
 impl Inner {

@@ -186,6 +186,8 @@ impl Repository {
         progress: &Progress,
         outcome: &mut Verified,
     ) -> Result<Found, ArchiveError> {
+        // What was read before says nothing of what is there now.
+        self.store.forget_frames();
         let mut packs: Vec<PackId> = self.store.packs().iter().map(|pack| pack.id).collect();
         if !wanted.is_empty() {
             // Only those that these archives need.

@@ -145,3 +145,30 @@ fn a_damaged_root_is_told_and_does_not_hide_the_others() {
     );
     assert_holds(&repository, 2, &tree);
 }
+
+#[test]
+fn what_is_in_memory_does_not_hide_what_is_damaged_in_the_store() {
+    let place = Place::new();
+    let tree = Tree::random(&mut Random::new(24), 60);
+    let repository = place.open(1);
+    push(&repository, &ModelSource::new(&tree), 1).unwrap();
+    for pack in place.packs() {
+        // Parts of the tree and data were read, and are kept.
+        assert_holds(&repository, 1, &tree);
+        let path = place.store().join(&pack);
+        let sound = std::fs::read(&path).unwrap();
+        let mut changed = sound.clone();
+        changed[sound.len() / 2] ^= 1;
+        std::fs::write(&path, changed).unwrap();
+        let (verified, damages) = verify(&repository, true);
+        assert_eq!(verified.archives_sound, 0, "{pack}");
+        assert!(
+            damages
+                .iter()
+                .any(|damage| damage.object == pack && damage.archive == Some(id(1))),
+            "{pack}: {damages:?}"
+        );
+        std::fs::write(&path, sound).unwrap();
+    }
+    assert_eq!(verify(&repository, true).1, []);
+}
