@@ -16,7 +16,7 @@
 //! drawn in `docs/formats/pack.md`.
 
 use bytes::Bytes;
-use cairn_types::ChunkId;
+use cairn_types::{ChunkId, hexadecimal};
 
 mod cipher;
 mod error;
@@ -38,9 +38,16 @@ use crate::codec::Encoding;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PackId(pub [u8; 32]);
 
+impl PackId {
+    /// Parses the form that [`std::fmt::Display`] gives: 64 digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        hexadecimal::parse(text).map(PackId)
+    }
+}
+
 impl std::fmt::Display for PackId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        hexadecimal::write(&self.0, f)
     }
 }
 

@@ -23,7 +23,7 @@ pub struct ChunkId(pub [u8; 32]);
 
 impl fmt::Display for ChunkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        crate::hexadecimal::write(&self.0, f)
     }
 }
 

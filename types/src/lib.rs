@@ -7,6 +7,7 @@ pub mod error_kind;
 pub mod export;
 pub mod extent;
 pub mod file_name;
+pub mod hexadecimal;
 pub mod id;
 pub mod inode;
 pub mod snapshot;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Tag, TagError};
+use crate::{Tag, TagError, hexadecimal};
 
 /// A snapshot's identity: 16 random bytes, written as 32 lowercase hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,21 +14,13 @@ impl SnapshotId {
 
     /// Parses the full 32-digit form.
     pub fn parse(text: &str) -> Option<Self> {
-        if text.len() != 32 || !text.is_ascii() {
-            return None;
-        }
-        let mut id = [0u8; 16];
-        for (index, byte) in id.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(text.get(index * 2..index * 2 + 2)?, 16).ok()?;
-        }
-        // from_str_radix takes a sign and capitals; the canonical form has neither.
-        (SnapshotId(id).to_string() == text).then_some(SnapshotId(id))
+        hexadecimal::parse(text).map(SnapshotId)
     }
 }
 
 impl fmt::Display for SnapshotId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        hexadecimal::write(&self.0, f)
     }
 }
 

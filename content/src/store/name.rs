@@ -16,20 +16,10 @@ pub fn pack_name(id: &PackId) -> Result<ObjectName, ObjectNameError> {
 pub fn pack_id(name: &ObjectName) -> Option<PackId> {
     let mut segments = name.as_str().split('/');
     let (prefix, first, digits) = (segments.next()?, segments.next()?, segments.next()?);
-    let lowercase = |digit: u8| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit);
-    if prefix != PACKS_PREFIX
-        || segments.next().is_some()
-        || digits.len() != 64
-        || !digits.bytes().all(lowercase)
-        || first != &digits[..2]
-    {
+    if prefix != PACKS_PREFIX || segments.next().is_some() || !digits.starts_with(first) || first.len() != 2 {
         return None;
     }
-    let mut id = [0; 32];
-    for (byte, at) in id.iter_mut().zip((0..64).step_by(2)) {
-        *byte = u8::from_str_radix(&digits[at..at + 2], 16).ok()?;
-    }
-    Some(PackId(id))
+    PackId::parse(digits)
 }
 
 #[cfg(test)]

@@ -46,13 +46,8 @@ fn wanted(
             let mut chunks = Vec::new();
             for found in records(&nodes, &tree, from) {
                 let Ok((key, record)) = found else { break };
-                if let Record::Data(runs) = &record
-                    && !without.contains(&key.inode)
-                {
-                    chunks.extend(runs.iter().filter_map(|run| match run {
-                        Run::Chunk(id, length) => Some((*id, *length)),
-                        Run::Zeros(_) => None,
-                    }));
+                if !without.contains(&key.inode) {
+                    chunks.extend(record.chunks(&key).map(|(_, id, length)| (id, length)));
                 }
                 if chunks.len() >= CHUNKS_AHEAD {
                     next = Some(after(key));
@@ -96,7 +91,7 @@ impl Repository {
         progress: &Progress,
     ) -> Result<Pulled, ArchiveError> {
         progress.enter(Phase::Preparing);
-        let root = self.require_root(archive)?;
+        let root = self.require_root(archive.description.snapshot)?;
         self.refresh(progress)?;
         progress.enter(Phase::Transferring);
         progress.expect(root.tree.counts.inodes, root.tree.counts.bytes);

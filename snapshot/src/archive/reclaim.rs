@@ -29,8 +29,7 @@ use super::error::ArchiveError;
 use super::report::{PackAction, PackVerdict, Phase, Progress, ReclaimOptions, Reclaimed};
 use super::repository::{Nodes, Repository};
 use super::root::ArchiveRoot;
-use super::tree::{Key, Record, TreeReadError, leaves, read_leaf};
-use cairn_content::pipeline::Run;
+use super::tree::{Key, TreeReadError, leaves, read_leaf};
 
 mod condemned;
 
@@ -230,12 +229,9 @@ impl Repository {
             let records = leaf.and_then(|leaf| read_leaf(&nodes, &leaf));
             match records {
                 Ok(records) => {
-                    for (_, record) in records {
-                        let Record::Data(runs) = record else { continue };
-                        for run in runs {
-                            if let Run::Chunk(id, _) = run {
-                                marks.live.insert(&id)?;
-                            }
+                    for (key, record) in records {
+                        for (_, id, _) in record.chunks(&key) {
+                            marks.live.insert(&id)?;
                         }
                     }
                 }

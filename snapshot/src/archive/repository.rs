@@ -545,7 +545,7 @@ impl Repository {
 
     /// Names an archive and all that is in it: equal only for the same tree.
     pub fn identity(&self, archive: &Archive) -> Result<[u8; 32], ArchiveError> {
-        let root = self.require_root(archive)?;
+        let root = self.require_root(archive.description.snapshot)?;
         let mut hasher = blake3::Hasher::new();
         hasher
             .update(&archive.description.snapshot.0)
@@ -554,8 +554,7 @@ impl Repository {
     }
 
     /// The root of an archive that was there a moment ago.
-    pub(super) fn require_root(&self, archive: &Archive) -> Result<ArchiveRoot, ArchiveError> {
-        let snapshot = archive.description.snapshot;
+    pub(super) fn require_root(&self, snapshot: SnapshotId) -> Result<ArchiveRoot, ArchiveError> {
         self.root(snapshot)?.ok_or_else(|| ArchiveError::NotFound {
             store: self.url(),
             reference: snapshot.to_string(),

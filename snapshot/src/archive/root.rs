@@ -10,7 +10,7 @@
 
 use bytes::Bytes;
 use cairn_content::objects::{ObjectName, ObjectNameError};
-use cairn_types::{ChunkId, SnapshotId, Timestamp};
+use cairn_types::{ChunkId, SnapshotId, Timestamp, hexadecimal};
 use serde::{Deserialize, Serialize};
 
 use super::report::{Archive, Description, TreeCounts};
@@ -78,25 +78,6 @@ struct StoredTree {
     bytes: u64,
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn hash(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    if text.len() != 64
-        || !text
-            .bytes()
-            .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
-    {
-        return None;
-    }
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(index * 2..index * 2 + 2)?, 16).ok()?;
-    }
-    Some(bytes)
-}
-
 fn time((seconds, nanoseconds): (i64, u32)) -> Option<Timestamp> {
     (nanoseconds < 1_000_000_000).then(|| Timestamp::new(seconds, nanoseconds))
 }
@@ -110,7 +91,7 @@ impl ArchiveRoot {
         let stored = Stored {
             snapshot: description.snapshot.to_string(),
             workspace: description.workspace.clone(),
-            origin: hexadecimal(&description.origin),
+            origin: hexadecimal::text(&description.origin),
             created: pair(description.created),
             note: description.note.clone(),
             tags: description.tags.clone(),
@@ -169,7 +150,7 @@ impl ArchiveRoot {
                 description: Description {
                     snapshot: SnapshotId::parse(&stored.snapshot)?,
                     workspace: stored.workspace,
-                    origin: hash(&stored.origin)?,
+                    origin: hexadecimal::parse(&stored.origin)?,
                     created: time(stored.created)?,
                     note: stored.note,
                     tags: stored.tags,
@@ -180,7 +161,7 @@ impl ArchiveRoot {
                 added_bytes: stored.added_bytes,
             },
             tree: TreeRoot {
-                chunk: ChunkId(hash(&stored.tree.chunk)?),
+                chunk: ChunkId(hexadecimal::parse(&stored.tree.chunk)?),
                 length: stored.tree.length,
                 height: stored.tree.height,
                 counts,

@@ -101,6 +101,24 @@ impl Key {
     }
 }
 
+impl Record {
+    /// The chunks of a record of data that stands under this key, each with its offset in the file; none of other records.
+    pub fn chunks(&self, key: &Key) -> impl Iterator<Item = (u64, ChunkId, u32)> {
+        let (runs, mut next) = match (self, &key.part) {
+            (Record::Data(runs), Part::Data(start)) => (runs.as_slice(), *start),
+            _ => (&[][..], 0),
+        };
+        runs.iter().filter_map(move |run| {
+            let at = next;
+            next = at.saturating_add(u64::from(run.length()));
+            match run {
+                Run::Chunk(id, length) => Some((at, *id, *length)),
+                Run::Zeros(_) => None,
+            }
+        })
+    }
+}
+
 impl TreeCounts {
     /// Both together.
     pub(crate) fn plus(self, other: TreeCounts) -> TreeCounts {

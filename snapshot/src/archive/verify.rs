@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use cairn_content::objects::ObjectError;
 use cairn_content::pack::{FrameReader, PackId};
-use cairn_content::pipeline::Run;
 use cairn_content::store::{ChunkReadError, pack_name};
 use cairn_types::{ChunkId, ErrorKind, InodeId, SnapshotId};
 use parking_lot::Mutex;
@@ -46,6 +45,8 @@ struct Found {
     chunks: HashMap<ChunkId, Wrong>,
     /// What concerns no chunk.
     elsewhere: Vec<Wrong>,
+    /// Stored bytes that were read.
+    bytes_read: u64,
 }
 
 /// Keeps several readers below a rate together.
@@ -145,10 +146,13 @@ impl Repository {
             .into_iter()
             .filter(|root| asked(root.archive.description.snapshot))
             .collect();
-        let wrong = match options.deep {
-            true => self.read_packs(options, &roots, &wanted, progress, &mut outcome)?,
-            false => Found::default(),
-        };
+        let mut wrong = Found::default();
+        outcome.packs = self.store.packs().len() as u64;
+        if options.deep {
+            let needed_by = (!wanted.is_empty()).then_some(roots.as_slice());
+            wrong = self.read_packs(options.bytes_per_second_max, needed_by, progress)?;
+            outcome.bytes_read = wrong.bytes_read;
+        }
         for Wrong { object, offset, what } in wrong.elsewhere {
             let damage = Damage {
                 archive: None,
@@ -172,25 +176,20 @@ impl Repository {
             })?;
             outcome.archives_sound += u64::from(outcome.damages == before);
         }
-        let known = self.store.packs();
-        outcome.packs = outcome.packs.max(known.len() as u64);
         Ok(outcome)
     }
 
-    /// Reads packs, and returns what is wrong with which chunk.
+    /// Reads all packs, or only those that some archives need, and returns what is wrong with which chunk.
     fn read_packs(
         &self,
-        options: &VerifyOptions,
-        roots: &[ArchiveRoot],
-        wanted: &BTreeSet<SnapshotId>,
+        bytes_per_second: Option<u64>,
+        needed_by: Option<&[ArchiveRoot]>,
         progress: &Progress,
-        outcome: &mut Verified,
     ) -> Result<Found, ArchiveError> {
         // What was read before says nothing of what is there now.
         self.store.forget_frames();
-        let mut packs: Vec<PackId> = self.store.packs().iter().map(|pack| pack.id).collect();
-        if !wanted.is_empty() {
-            // Only those that these archives need.
+        let mut packs = self.store.packs();
+        if let Some(roots) = needed_by {
             let marks = Marks::new(&self.store);
             for root in roots {
                 match self.mark_archive(&marks, root, progress) {
@@ -206,21 +205,12 @@ impl Repository {
                 .map(|pack| pack.map(|pack| pack.pack))
                 .collect();
             let needed = needed?;
-            packs.retain(|pack| needed.contains(pack));
+            packs.retain(|pack| needed.contains(&pack.id));
         }
         progress.enter(Phase::Verifying);
-        let sizes: BTreeMap<PackId, u64> = self
-            .store
-            .packs()
-            .iter()
-            .map(|pack| (pack.id, pack.bytes))
-            .collect();
-        progress.expect(
-            packs.len() as u64,
-            packs.iter().filter_map(|pack| sizes.get(pack)).sum(),
-        );
+        progress.expect(packs.len() as u64, packs.iter().map(|pack| pack.bytes).sum());
         let throttle = Throttle {
-            bytes_per_second: options.bytes_per_second_max,
+            bytes_per_second,
             started: Instant::now(),
             read: Mutex::new(0),
         };
@@ -242,7 +232,7 @@ impl Repository {
                         if progress.is_cancelled() || failure.lock().is_some() {
                             return;
                         }
-                        if let Err(error) = self.read_pack(pack, &mut reader, throttle, wrong, progress) {
+                        if let Err(error) = self.read_pack(&pack.id, &mut reader, throttle, wrong, progress) {
                             return stop(error);
                         }
                     }
@@ -261,9 +251,9 @@ impl Repository {
         if progress.is_cancelled() {
             return Err(ArchiveError::Cancelled);
         }
-        outcome.packs = packs.len() as u64;
-        outcome.bytes_read = throttle.read.into_inner();
-        Ok(wrong.into_inner())
+        let mut wrong = wrong.into_inner();
+        wrong.bytes_read = throttle.read.into_inner();
+        Ok(wrong)
     }
 
     /// Reads one pack. Wrong bytes are noted; a store that fails is an error.
@@ -362,22 +352,15 @@ impl Repository {
             };
             let mut clean = true;
             for (key, record) in records {
-                let (Part::Data(start), Record::Data(runs)) = (&key.part, record) else {
-                    continue;
-                };
-                let mut at = *start;
-                for run in runs {
-                    if let Run::Chunk(id, length) = run
-                        && let Some(damage) =
-                            self.chunk_damage(snapshot, (at, u64::from(length)), &id, length, wrong)?
-                    {
-                        clean = false;
-                        told += 1;
-                        if told <= FILES_TOLD_MAX {
-                            files.entry(key.inode).or_default().push(damage);
-                        }
+                for (at, id, length) in record.chunks(&key) {
+                    let Some(damage) = self.chunk_damage(snapshot, at, &id, length, wrong)? else {
+                        continue;
+                    };
+                    clean = false;
+                    told += 1;
+                    if told <= FILES_TOLD_MAX {
+                        files.entry(key.inode).or_default().push(damage);
                     }
-                    at += u64::from(run.length());
                 }
             }
             if clean {
@@ -405,7 +388,7 @@ impl Repository {
     fn chunk_damage(
         &self,
         snapshot: SnapshotId,
-        range: (u64, u64),
+        at: u64,
         id: &ChunkId,
         length: u32,
         wrong: &HashMap<ChunkId, Wrong>,
@@ -414,7 +397,7 @@ impl Repository {
             Some(Damage {
                 archive: Some(snapshot),
                 path: None,
-                range: Some(range),
+                range: Some((at, u64::from(length))),
                 object,
                 offset,
                 what,
@@ -549,36 +532,17 @@ impl Repository {
         progress: &Progress,
     ) -> Result<BTreeMap<InodeId, Damage>, ArchiveError> {
         self.refresh(progress)?;
-        let root = self.root(snapshot)?.ok_or_else(|| ArchiveError::NotFound {
-            store: self.url(),
-            reference: snapshot.to_string(),
-        })?;
-        let options = VerifyOptions {
-            archives: vec![snapshot],
-            deep: true,
-            bytes_per_second_max: None,
-        };
-        let wanted = BTreeSet::from([snapshot]);
-        let roots = std::slice::from_ref(&root);
-        let wrong = self
-            .read_packs(&options, roots, &wanted, progress, &mut Verified::default())?
-            .chunks;
+        let root = self.require_root(snapshot)?;
+        let needed_by = Some(std::slice::from_ref(&root));
+        let wrong = self.read_packs(None, needed_by, progress)?.chunks;
         let nodes = Nodes(&self.store);
         let mut files: BTreeMap<InodeId, Damage> = BTreeMap::new();
         for leaf in leaves(&nodes, &root.tree, Key::of(InodeId(0)), |_| true) {
             for (key, record) in read_leaf(&nodes, &leaf?)? {
-                let (Part::Data(start), Record::Data(runs)) = (&key.part, record) else {
-                    continue;
-                };
-                let mut at = *start;
-                for run in runs {
-                    if let Run::Chunk(id, length) = run
-                        && let Some(damage) =
-                            self.chunk_damage(snapshot, (at, u64::from(length)), &id, length, &wrong)?
-                    {
+                for (at, id, length) in record.chunks(&key) {
+                    if let Some(damage) = self.chunk_damage(snapshot, at, &id, length, &wrong)? {
                         files.entry(key.inode).or_insert(damage);
                     }
-                    at += u64::from(run.length());
                 }
             }
         }

@@ -9,7 +9,7 @@ use cairn_types::{ByteRange, FileKind, InodeId, Node, SnapshotId};
 use super::assemble::{Assembler, Kept};
 use crate::archive::error::ArchiveError;
 use crate::archive::repository::Nodes;
-use crate::archive::tree::{Key, NodeReference, Part, Record, TreeRoot, leaves, read_leaf, records};
+use crate::archive::tree::{Key, NodeReference, TreeRoot, leaves, read_leaf, records};
 
 /// Files below this size are read again as a whole if anything of them has changed.
 const PARTS_BYTES_MIN: u64 = 256 << 10;
@@ -119,20 +119,15 @@ fn kept_runs(
         if key.inode != inode {
             break;
         }
-        let (Part::Data(start), Record::Data(runs)) = (key.part, record) else {
-            continue;
-        };
-        let mut at = start;
-        for run in runs {
-            let end = at.saturating_add(u64::from(run.length()));
+        for (at, id, length) in record.chunks(&key) {
+            let end = at.saturating_add(u64::from(length));
             let range = same.partition_point(|range| range.end() <= at);
             let within = same
                 .get(range)
                 .is_some_and(|range| range.start() <= at && end <= range.end());
-            if within && matches!(run, Run::Chunk(..)) && kept.len() < KEPT_RUNS_MAX {
-                kept.push_back((at, run));
+            if within && kept.len() < KEPT_RUNS_MAX {
+                kept.push_back((at, Run::Chunk(id, length)));
             }
-            at = end;
         }
     }
     Ok(kept)

@@ -62,17 +62,6 @@ fn checksum(packs: &BTreeMap<String, (i64, u32)>) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-fn pack_of(text: &str) -> Option<PackId> {
-    let mut bytes = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(index * 2..index * 2 + 2)?, 16).ok()?;
-    }
-    (PackId(bytes).to_string() == text).then_some(PackId(bytes))
-}
-
 impl Condemned {
     pub fn packs(&self) -> Vec<PackId> {
         self.packs.keys().copied().collect()
@@ -126,7 +115,7 @@ impl Condemned {
         let mut packs = BTreeMap::new();
         for (pack, (seconds, nanoseconds)) in stored.packs {
             let since = Timestamp::new(seconds, nanoseconds);
-            packs.insert(pack_of(&pack).ok_or(None)?, Sentence { since, after: 0 });
+            packs.insert(PackId::parse(&pack).ok_or(None)?, Sentence { since, after: 0 });
         }
         Ok(Condemned { packs })
     }
