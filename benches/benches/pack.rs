@@ -28,12 +28,12 @@ fn pack(data: &[u8], chunker: &Chunker, encoder: &mut Encoder) -> usize {
     let mut frame = OpenFrame::new();
     cut(chunker, data, |chunk| {
         if frame.length() + chunk.len() > FRAME_BYTES {
-            let full = std::mem::take(&mut frame);
-            writer.push(full.seal(encoder).unwrap()).unwrap();
+            let mut full = std::mem::take(&mut frame);
+            writer.push(&full.seal(encoder).unwrap()).unwrap();
         }
         frame.push(chunk_id(chunk), chunk).unwrap();
     });
-    writer.push(frame.seal(encoder).unwrap()).unwrap();
+    writer.push(&frame.seal(encoder).unwrap()).unwrap();
     let pack = writer.finish().unwrap();
     assert_eq!(PackIndex::of(&pack.bytes).unwrap(), pack.index);
     pack.bytes.len()

@@ -199,6 +199,8 @@ pub struct Encoder {
     zstd: zstd::bulk::Compressor<'static>,
     plane: zstd::bulk::Compressor<'static>,
     scratch: Vec<u8>,
+    /// Memory of what was encoded before.
+    spare: Vec<u8>,
 }
 
 impl Encoder {
@@ -216,11 +218,41 @@ impl Encoder {
             zstd: zstd::bulk::Compressor::new(level)?,
             plane: plane_compressor()?,
             scratch: Vec::new(),
+            spare: Vec::new(),
         })
     }
 
     /// Writes `data`, encoded, into `out`, whose content it replaces; never more bytes than `data` has.
     pub fn encode(&mut self, data: &[u8], out: &mut Vec<u8>) -> io::Result<Encoding> {
+        let encoding = self.try_encode(data, out)?;
+        if encoding == Encoding::Raw {
+            out.clear();
+            out.extend_from_slice(data);
+        }
+        Ok(encoding)
+    }
+
+    /// As [`Encoder::encode`], but raw data changes places with `out` instead of being copied. `data` has any content afterwards.
+    pub fn encode_or_take(&mut self, data: &mut Vec<u8>, out: &mut Vec<u8>) -> io::Result<Encoding> {
+        let encoding = self.try_encode(data, out)?;
+        if encoding == Encoding::Raw {
+            std::mem::swap(data, out);
+        }
+        Ok(encoding)
+    }
+
+    /// Memory to encode into, and [`Encoder::give_back`] for what is not needed any more: large buffers made anew cost as
+    /// much as the work on them.
+    pub(crate) fn spare(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.spare)
+    }
+
+    pub(crate) fn give_back(&mut self, buffer: Vec<u8>) {
+        self.spare = buffer;
+    }
+
+    /// If the answer is raw, `out` has any content.
+    fn try_encode(&mut self, data: &[u8], out: &mut Vec<u8>) -> io::Result<Encoding> {
         out.clear();
         let encoding = match self.compression {
             Compression::None => Encoding::Raw,
@@ -228,18 +260,16 @@ impl Encoder {
                 true => Encoding::Raw,
                 false => self.encode_as(Encoding::Gzip, level, data, out)?,
             },
-            Compression::Zstd(_) => {
-                let choice = self.choose(data)?;
-                self.encode_as(choice, 0, data, out)?
-            }
+            Compression::Zstd(_) => match self.choose(data)? {
+                Encoding::Raw => Encoding::Raw,
+                choice => self.encode_as(choice, 0, data, out)?,
+            },
         };
         let worth = data.len() - (data.len() >> SAVING_SHIFT);
-        if encoding == Encoding::Raw || out.len() > worth {
-            out.clear();
-            out.extend_from_slice(data);
-            return Ok(Encoding::Raw);
-        }
-        Ok(encoding)
+        Ok(match out.len() > worth {
+            true => Encoding::Raw,
+            false => encoding,
+        })
     }
 
     fn choose(&mut self, data: &[u8]) -> io::Result<Encoding> {

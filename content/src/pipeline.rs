@@ -11,8 +11,8 @@
 //! is on its way and no more. If storing fails, everything fails: nobody may refer to chunks before
 //! [`Pipeline::finish`] has returned without an error.
 //!
-//! **Memory**, whatever the input: queued batches (two per worker), one batch and two frames per worker, one open pack, and
-//! [`PipelineSettings::stores_max`] packs being stored, plus as many waiting for that.
+//! **Memory**, whatever the input: queued batches (two per worker), one batch and two frames per worker, one open pack, one that
+//! waits per worker, and [`PipelineSettings::stores_max`] packs being stored. Buffers of batches and frames are used again.
 //!
 //! No thread holds two of the locks at once, and none while it compresses a frame, or encrypts or stores a pack.
 

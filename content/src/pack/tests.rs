@@ -32,7 +32,7 @@ fn pack_with(sealing: &Sealing, compression: Compression, frames: &[&[&[u8]]]) -
         for chunk in *chunks {
             frame.push(sealing.chunk_id(chunk), chunk).unwrap();
         }
-        writer.push(frame.seal(&mut encoder).unwrap()).unwrap();
+        writer.push(&frame.seal(&mut encoder).unwrap()).unwrap();
     }
     writer.finish().unwrap()
 }
@@ -167,7 +167,7 @@ fn damage_is_told_with_its_place() {
     frame.push(ChunkId([7; 32]), b"anything").unwrap();
     let mut writer = PackWriter::new();
     writer
-        .push(frame.seal(&mut Encoder::new(Compression::None).unwrap()).unwrap())
+        .push(&frame.seal(&mut Encoder::new(Compression::None).unwrap()).unwrap())
         .unwrap();
     let told = unpack(&writer.finish().unwrap().bytes).unwrap_err().to_string();
     assert!(told.contains("0707") && told.contains("frame at 32"), "{told}");

@@ -73,8 +73,9 @@ impl OpenFrame {
         Ok(())
     }
 
-    /// Compresses the chunks. Errors: `Limit` if there are none, `Compress`.
-    pub fn seal(self, encoder: &mut Encoder) -> Result<SealedFrame, PackError> {
+    /// Compresses the chunks, and leaves a frame without chunks that keeps its memory. Errors: `Limit` if there are none,
+    /// `Compress`.
+    pub fn seal(&mut self, encoder: &mut Encoder) -> Result<SealedFrame, PackError> {
         if self.is_empty() {
             return Err(PackError::Limit {
                 what: "frame in bytes",
@@ -83,17 +84,26 @@ impl OpenFrame {
                 maximum: FRAME_BYTES_MAX.into(),
             });
         }
-        let mut stored = Vec::new();
+        let length = self.bytes.len() as u32;
+        let mut stored = encoder.spare();
         let encoding = encoder
-            .encode(&self.bytes, &mut stored)
+            .encode_or_take(&mut self.bytes, &mut stored)
             .map_err(PackError::Compress)?;
+        self.bytes.clear();
         Ok(SealedFrame {
             checksum: crc32c(&stored),
             stored,
             encoding,
-            length: self.bytes.len() as u32,
-            chunks: self.chunks,
+            length,
+            chunks: std::mem::take(&mut self.chunks),
         })
+    }
+}
+
+impl SealedFrame {
+    /// Gives the memory back for the next frame.
+    pub fn recycle(self, encoder: &mut Encoder) {
+        encoder.give_back(self.stored);
     }
 }
 
@@ -120,8 +130,15 @@ impl PackWriter {
     /// A pack without frames, which will be encrypted if `sealing` is not plain. The identities of its chunks must come from the
     /// same `sealing`.
     pub fn with(sealing: Sealing) -> Self {
+        PackWriter::with_room(sealing, HEADER_BYTES)
+    }
+
+    /// As [`PackWriter::with`]; up to `bytes` its memory need not grow, which would copy it.
+    pub fn with_room(sealing: Sealing, bytes: usize) -> Self {
+        let mut start = Vec::with_capacity(bytes.clamp(HEADER_BYTES, PACK_BYTES_MAX as usize));
+        start.extend_from_slice(&header(version(&sealing)));
         PackWriter {
-            bytes: header(version(&sealing)).to_vec(),
+            bytes: start,
             index: PackIndex {
                 frames: Vec::new(),
                 chunks: Vec::new(),
@@ -146,7 +163,7 @@ impl PackWriter {
     }
 
     /// Adds a frame. Errors: `Limit` if the pack would exceed what a pack may have; it is as before then.
-    pub fn push(&mut self, frame: SealedFrame) -> Result<(), PackError> {
+    pub fn push(&mut self, frame: &SealedFrame) -> Result<(), PackError> {
         let limit = |what, found, maximum| {
             (found > maximum).then_some(PackError::Limit {
                 what,
@@ -183,7 +200,7 @@ impl PackWriter {
             chunks: frame.chunks.len() as u32,
         });
         let mut offset = 0;
-        for (id, length) in frame.chunks {
+        for &(id, length) in &frame.chunks {
             self.index.chunks.push(ChunkEntry {
                 id,
                 frame: frames as u32 - 1,

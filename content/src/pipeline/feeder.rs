@@ -106,7 +106,8 @@ impl<'a, S: RunSink> Feeder<'a, S> {
         if self.lengths.is_empty() && self.ends.is_empty() {
             return Ok(());
         }
-        let rest = self.buffer[self.cut..].to_vec();
+        let mut rest = self.pipeline.spare_buffer();
+        rest.extend_from_slice(&self.buffer[self.cut..]);
         let mut data = std::mem::replace(&mut self.buffer, rest);
         data.truncate(self.cut);
         self.cut = 0;

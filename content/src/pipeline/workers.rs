@@ -57,6 +57,8 @@ struct Shared {
     store: Arc<dyn PackStore>,
     claims: Vec<Mutex<HashSet<ChunkId>>>,
     packing: Mutex<PackWriter>,
+    /// Buffers of batches that are done with: made anew, each would cost its page faults.
+    spare: Mutex<Vec<Vec<u8>>>,
     counters: Counters,
     /// Why everything stops.
     failure: OnceLock<PipelineError>,
@@ -81,7 +83,22 @@ impl Shared {
     }
 
     fn new_pack(&self) -> PackWriter {
-        PackWriter::with(self.settings.sealing.clone())
+        // One frame more than makes it full, and its index.
+        let room = self.settings.pack_bytes + self.settings.frame_bytes + (self.settings.pack_bytes >> 5);
+        PackWriter::with_room(self.settings.sealing.clone(), room)
+    }
+
+    /// Memory for a batch.
+    pub(super) fn spare_buffer(&self) -> Vec<u8> {
+        self.spare.lock().pop().unwrap_or_default()
+    }
+
+    fn give_back(&self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        let mut spare = self.spare.lock();
+        if spare.len() < self.settings.workers * QUEUED_PER_WORKER {
+            spare.push(buffer);
+        }
     }
 
     fn shard(&self, id: &ChunkId) -> &Mutex<HashSet<ChunkId>> {
@@ -122,7 +139,8 @@ impl Pipeline {
         let encoders = (0..workers).map(|_| Encoder::new(settings.compression));
         let encoders: Vec<Encoder> = encoders.collect::<Result<_, _>>().map_err(start)?;
         let (batches, queue) = sync_channel(workers * QUEUED_PER_WORKER);
-        let (packs, sealed) = sync_channel(stores);
+        // No pack waits: memory is bounded by those that are being stored, and the workers hold one each at most.
+        let (packs, sealed) = sync_channel(0);
         let packing = Mutex::new(PackWriter::with(settings.sealing.clone()));
         let mut pipeline = Pipeline {
             shared: Arc::new(Shared {
@@ -130,6 +148,7 @@ impl Pipeline {
                 store,
                 claims: (0..CLAIM_SHARDS).map(|_| Mutex::default()).collect(),
                 packing,
+                spare: Mutex::default(),
                 counters: Counters::default(),
                 failure: OnceLock::new(),
             }),
@@ -229,6 +248,10 @@ impl Pipeline {
         join(&mut self.storers);
     }
 
+    pub(super) fn spare_buffer(&self) -> Vec<u8> {
+        self.shared.spare_buffer()
+    }
+
     pub(super) fn settings(&self) -> &PipelineSettings {
         &self.shared.settings
     }
@@ -278,7 +301,7 @@ fn work(
             shared.fail(error);
         }
     }
-    for frame in [frames.dense, frames.noise] {
+    for frame in [&mut frames.dense, &mut frames.noise] {
         if !shared.has_failed()
             && !frame.is_empty()
             && let Err(error) = add_frame(shared, frame, encoder, packs)
@@ -310,7 +333,7 @@ fn take(
     let counters = &shared.counters;
     let mut runs = Vec::with_capacity(batch.lengths.len());
     let mut rest = &batch.data[..];
-    for length in batch.lengths {
+    for &length in &batch.lengths {
         let (data, after) = rest.split_at(length as usize);
         rest = after;
         add(&counters.bytes, data.len());
@@ -334,10 +357,11 @@ fn take(
         let full =
             frame.length() + data.len() > shared.settings.frame_bytes || frame.chunks() >= FRAME_CHUNKS_MAX;
         if full && !frame.is_empty() {
-            add_frame(shared, std::mem::take(frame), encoder, packs)?;
+            add_frame(shared, frame, encoder, packs)?;
         }
         frame.push(id, data).map_err(pack_failed)?;
     }
+    shared.give_back(batch.data);
     // A feeder that has gone does not want to hear.
     let _ = batch.told.send(runs);
     Ok(())
@@ -345,17 +369,18 @@ fn take(
 
 fn add_frame(
     shared: &Shared,
-    frame: OpenFrame,
+    frame: &mut OpenFrame,
     encoder: &mut Encoder,
     packs: &SyncSender<SealedPack>,
 ) -> Result<(), PipelineError> {
     let sealed = frame.seal(encoder).map_err(pack_failed)?;
     let full = {
         let mut packing = shared.packing.lock();
-        packing.push(sealed).map_err(pack_failed)?;
+        packing.push(&sealed).map_err(pack_failed)?;
         let full = packing.stored_bytes() >= shared.settings.pack_bytes || packing.is_crowded();
         full.then(|| std::mem::replace(&mut *packing, shared.new_pack()))
     };
+    sealed.recycle(encoder);
     full.map_or(Ok(()), |full| send_pack(shared, full, packs))
 }
 

@@ -92,7 +92,7 @@ fn pack(numbers: impl IntoIterator<Item = u64>) -> SealedPack {
         for number in part {
             frame.push(id(*number), &data(*number)).unwrap();
         }
-        writer.push(frame.seal(&mut encoder).unwrap()).unwrap();
+        writer.push(&frame.seal(&mut encoder).unwrap()).unwrap();
     }
     writer.finish().unwrap()
 }
@@ -277,7 +277,7 @@ fn a_pack_whose_chunk_lies_about_itself_is_named() {
     frame.push(id(1), &data(2)).unwrap();
     let mut writer = PackWriter::new();
     writer
-        .push(frame.seal(&mut Encoder::new(Compression::None).unwrap()).unwrap())
+        .push(&frame.seal(&mut Encoder::new(Compression::None).unwrap()).unwrap())
         .unwrap();
     let liar = writer.finish().unwrap();
     store.store_pack(liar.clone()).unwrap();

@@ -141,7 +141,7 @@ fn pack(numbers: impl IntoIterator<Item = u64>) -> SealedPack {
         for number in part {
             frame.push(id(*number), &data(*number)).unwrap();
         }
-        writer.push(frame.seal(&mut encoder).unwrap()).unwrap();
+        writer.push(&frame.seal(&mut encoder).unwrap()).unwrap();
     }
     writer.finish().unwrap()
 }
