@@ -2,5 +2,7 @@
 //!
 //! - [`archive`]: trees in an object store, deduplicated, compressed, verified; how they get there and back, and what is freed
 //!   when they go.
+//! - [`directory`]: plain directories as trees of entries.
 
 pub mod archive;
+pub mod directory;

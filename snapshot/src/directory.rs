@@ -1,0 +1,11 @@
+//! Plain directories: how a tree of files is named, described, walked, read, compared and written.
+//!
+//! Everything that a file system keeps of a tree and that a person could miss is described by an [`Entry`]: names, types, modes,
+//! owners, times, extended attributes (access control lists are among them), links, holes, data. What a target cannot keep is
+//! told, never dropped in silence.
+
+pub mod entry;
+pub mod path;
+
+pub use entry::{Attributes, Body, Digest, Entry, FileBody, Hole, Record, Stamp, Xattr};
+pub use path::{PathError, RelativePath};
