@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 
 /// A clock that moves a microsecond with every look.
 #[derive(Default)]
-struct Ticks(AtomicU64);
+pub struct Ticks(AtomicU64);
 
 impl Clock for Ticks {
     fn now(&self) -> Timestamp {
@@ -31,9 +31,10 @@ impl Clock for Ticks {
 }
 
 /// A generator that needs to be no better than different each time.
-struct Counter(AtomicU64);
+#[derive(Default)]
+pub struct Chance(AtomicU64);
 
-impl Randomness for Counter {
+impl Randomness for Chance {
     fn fill(&self, buffer: &mut [u8]) {
         for chunk in buffer.chunks_mut(8) {
             let word = self
@@ -71,7 +72,7 @@ fn open(directory: &Path, settings: VolumesSettings, random: u64) -> anyhow::Res
         engine: Arc::new(engine),
         segments: Arc::new(DirectoryStore::open(&directory.join("log"))?),
         clock: Arc::new(Ticks::default()),
-        randomness: Arc::new(Counter(AtomicU64::new(random))),
+        randomness: Arc::new(Chance(AtomicU64::new(random))),
     };
     Ok(Volumes::open(parts, settings)?)
 }
