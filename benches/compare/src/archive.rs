@@ -19,7 +19,7 @@ mod cairn;
 pub mod content;
 mod measure;
 mod peers;
-mod server;
+pub mod server;
 mod source;
 mod table;
 

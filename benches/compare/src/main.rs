@@ -8,6 +8,7 @@ mod kernel;
 mod nfsserve_adapter;
 mod pipeline;
 mod report;
+mod transfer;
 mod transport;
 mod work;
 
@@ -30,6 +31,8 @@ enum Command {
     Archive(archive::ArchiveArguments),
     /// The pipeline of archives beside its stages alone, and its memory.
     Pipeline(pipeline::PipelineArguments),
+    /// Uploads and downloads beside a plain parallel PUT and GET.
+    Transfer(transfer::TransferArguments),
     /// The small-file jobs themselves, on a mounted directory; run in the guest.
     #[command(hide = true)]
     Work(work::WorkArguments),
@@ -41,6 +44,7 @@ fn main() -> anyhow::Result<()> {
         Command::Kernel(arguments) => kernel::run(&arguments),
         Command::Archive(arguments) => archive::run(&arguments),
         Command::Pipeline(arguments) => pipeline::run(&arguments),
+        Command::Transfer(arguments) => transfer::run(&arguments),
         Command::Work(arguments) => work::run(&arguments),
     }
 }

@@ -62,7 +62,7 @@ pub struct ObjectOptions {
     /// Size of the parts that large objects are sent and fetched in. 5 MiB (the least that S3 takes) to 1 GiB,
     /// default 8 MiB.
     pub part_bytes: u64,
-    /// Largest object that is sent by one request. 0 to 5 GiB, default 16 MiB; larger ones go in parts.
+    /// Largest object that is sent by one request. 0 to 5 GiB, default 32 MiB: packs are; larger ones go in parts.
     pub whole_put_bytes_max: u64,
     /// Largest object that is fetched by a request that does not say how much. 1 KiB to 5 GiB, default 256 MiB.
     pub whole_get_bytes_max: u64,
@@ -84,7 +84,7 @@ impl Default for ObjectOptions {
             backoff_max: Duration::from_secs(10),
             requests_in_flight_max: 32,
             part_bytes: 8 * MIB,
-            whole_put_bytes_max: 16 * MIB,
+            whole_put_bytes_max: 32 * MIB,
             whole_get_bytes_max: 256 * MIB,
         }
     }
