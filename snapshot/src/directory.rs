@@ -4,8 +4,19 @@
 //! owners, times, extended attributes (access control lists are among them), links, holes, data. What a target cannot keep is
 //! told, never dropped in silence.
 
+pub mod beneath;
+pub mod digest;
 pub mod entry;
 pub mod path;
+pub mod place;
+pub mod read;
+pub mod status;
+pub mod walk;
+pub mod xattr;
 
+pub use digest::ContentHasher;
 pub use entry::{Attributes, Body, Digest, Entry, FileBody, Hole, Record, Stamp, Xattr};
 pub use path::{PathError, RelativePath};
+pub use place::{Losses, PlaceError, PlaceOptions, Placer};
+pub use status::Status;
+pub use walk::{Found, Skip, Walk, WalkError, WalkOptions};

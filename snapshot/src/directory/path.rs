@@ -41,6 +41,17 @@ fn shown(path: &[u8]) -> String {
     String::from_utf8_lossy(&path[..path.len().min(256)]).into_owned()
 }
 
+/// Checks one name of `path`.
+fn check_name(name: &[u8], path: &[u8]) -> Result<(), PathError> {
+    if name.is_empty() || name == b"." || name == b".." {
+        return Err(PathError::Outside { path: path.to_vec() });
+    }
+    if name.len() > NAME_BYTES_MAX || name.contains(&0) {
+        return Err(PathError::Name { path: path.to_vec() });
+    }
+    Ok(())
+}
+
 impl RelativePath {
     /// The root of the tree.
     pub fn root() -> Self {
@@ -54,12 +65,7 @@ impl RelativePath {
         }
         if !path.is_empty() {
             for name in path.split(|byte| *byte == b'/') {
-                if name.is_empty() || name == b"." || name == b".." {
-                    return Err(PathError::Outside { path: path.to_vec() });
-                }
-                if name.len() > NAME_BYTES_MAX || name.contains(&0) {
-                    return Err(PathError::Name { path: path.to_vec() });
-                }
+                check_name(name, path)?;
             }
         }
         Ok(RelativePath(path.into()))
@@ -67,16 +73,21 @@ impl RelativePath {
 
     /// The path of the entry `name` of the directory at this path. Errors: [`PathError`] if `name` is not one name.
     pub fn join(&self, name: &[u8]) -> Result<Self, PathError> {
-        if name.is_empty() || name.contains(&b'/') {
+        if name.contains(&b'/') {
             return Err(PathError::Outside { path: name.to_vec() });
         }
-        let mut path = Vec::with_capacity(self.0.len() + 1 + name.len());
-        path.extend_from_slice(&self.0);
-        if !path.is_empty() {
-            path.push(b'/');
+        check_name(name, name)?;
+        let separator = usize::from(!self.0.is_empty());
+        if self.0.len() + separator + name.len() > PATH_BYTES_MAX {
+            return Err(PathError::Name {
+                path: self.0.to_vec(),
+            });
         }
+        let mut path = Vec::with_capacity(self.0.len() + separator + name.len());
+        path.extend_from_slice(&self.0);
+        path.extend_from_slice(&b"/"[..separator]);
         path.extend_from_slice(name);
-        RelativePath::new(&path)
+        Ok(RelativePath(path.into_boxed_slice()))
     }
 
     /// Its bytes.
