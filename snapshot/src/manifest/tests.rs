@@ -1,6 +1,7 @@
 //! Manifests of made-up trees: what comes out is what went in, from any place on.
 
 mod blocks;
+mod changes;
 mod damage;
 mod golden;
 mod order;
