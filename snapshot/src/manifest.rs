@@ -14,6 +14,7 @@
 //! names [`ManifestSummary::file_hash`]. The bytes are drawn in `docs/formats/manifest.md`.
 
 pub mod block;
+pub mod changes;
 mod check;
 mod codec;
 mod cut;
@@ -28,6 +29,7 @@ use cairn_types::FileKind;
 use crate::directory::{Body, Digest, Entry};
 
 pub use block::{BLOCK_BYTES_MAX, BlockDamage, BlockDecoder};
+pub use changes::{Change, ChangeTotals, Changes, Differences};
 pub use cut::{Block, BlockCutter};
 pub use error::ManifestError;
 pub use read::{ManifestReader, Records};

@@ -562,6 +562,11 @@ impl Assembler {
         self.begun = 0;
     }
 
+    /// A block is not read; nothing was open before it, and nothing is after it.
+    pub fn pass(&mut self) {
+        self.sequence = Sequence::middle();
+    }
+
     /// Records that began since then.
     pub fn begun(&self) -> u32 {
         self.begun

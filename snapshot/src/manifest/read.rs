@@ -1,5 +1,6 @@
 //! Reading manifests: in order, from a path on, below a path, one entry.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -122,6 +123,21 @@ impl ManifestReader {
         Records::new(self, block, assembler, from.clone(), within)
     }
 
+    /// All records but those of some blocks, which must be among the [`ManifestReader::closed_blocks`].
+    pub(super) fn records_without(&self, passed: HashSet<usize>) -> Records<'_> {
+        let mut records = self.records();
+        records.passed = passed;
+        records
+    }
+
+    /// The numbers and hashes of the blocks whose records all begin and end in them.
+    pub(super) fn closed_blocks(&self) -> impl Iterator<Item = (usize, [u8; 32])> {
+        let open = |block: usize| self.index.get(block).is_some_and(|entry| entry.continues);
+        let blocks = self.index.iter().enumerate();
+        let closed = blocks.filter(move |(block, _)| !open(*block) && !open(block + 1));
+        closed.map(|(block, entry)| (block, entry.hash))
+    }
+
     /// The hashes of the blocks, with their numbers.
     pub(super) fn hashes(&self) -> impl Iterator<Item = ([u8; 32], usize)> {
         self.index
@@ -178,6 +194,8 @@ pub struct Records<'a> {
     assembler: Assembler,
     /// The block that is read next.
     next: usize,
+    /// Blocks that are not read.
+    passed: HashSet<usize>,
     from: Option<RelativePath>,
     within: Option<RelativePath>,
     decoder: Option<Decoder>,
@@ -199,6 +217,7 @@ impl<'a> Records<'a> {
             manifest,
             assembler,
             next,
+            passed: HashSet::new(),
             from: Some(from).filter(|from| !from.is_root()),
             within,
             decoder: None,
@@ -245,6 +264,10 @@ impl<'a> Records<'a> {
 
     /// Reads the next block; false if there is none.
     fn load(&mut self) -> Result<bool, ManifestError> {
+        while self.passed.contains(&self.next) {
+            self.next += 1;
+            self.assembler.pass();
+        }
         let Some(entry) = self.manifest.index.get(self.next) else {
             let last = self.next.saturating_sub(1);
             self.assembler.end().map_err(self.manifest.damaged(last))?;

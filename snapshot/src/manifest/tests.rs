@@ -1,5 +1,11 @@
 //! Manifests of made-up trees: what comes out is what went in, from any place on.
 
+mod blocks;
+mod changes;
+mod damage;
+mod golden;
+mod order;
+
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
@@ -148,7 +154,7 @@ pub(super) fn open(records: &[Record]) -> ManifestReader {
     ManifestReader::open(write(records, ManifestOptions::default()).0).unwrap()
 }
 
-fn all(reader: &ManifestReader) -> Vec<Record> {
+pub(super) fn all(reader: &ManifestReader) -> Vec<Record> {
     reader.records().collect::<Result<_, _>>().unwrap()
 }
 
