@@ -1,10 +1,12 @@
-//! Snapshots that leave the place where they were taken.
+//! Snapshots: of volumes, as archives off the node; of plain directories, versioned in place.
 //!
 //! - [`archive`]: trees in an object store, deduplicated, compressed, verified; how they get there and back, and what is freed
 //!   when they go.
 //! - [`directory`]: plain directories as trees of entries.
 //! - [`manifest`]: lists of all entries of a tree, as files.
+//! - [`repository`]: what is on disk around the snapshots of a plain directory.
 
 pub mod archive;
 pub mod directory;
 pub mod manifest;
+pub mod repository;
