@@ -5,18 +5,27 @@
 //! told, never dropped in silence.
 
 pub mod beneath;
+pub mod compare;
 pub mod digest;
 pub mod entry;
+pub mod ignore;
+pub mod links;
 pub mod path;
 pub mod place;
+pub mod preview;
 pub mod read;
 pub mod status;
+pub mod tree;
 pub mod walk;
 pub mod xattr;
 
+pub use compare::{Aspect, Aspects, Described, Difference, compare};
 pub use digest::ContentHasher;
 pub use entry::{Attributes, Body, Digest, Entry, FileBody, Hole, Record, Stamp, Xattr};
+pub use ignore::{IgnoreError, IgnoreRules};
+pub use links::LinkTable;
 pub use path::{PathError, RelativePath};
 pub use place::{Losses, PlaceError, PlaceOptions, Placer};
 pub use status::Status;
+pub use tree::{TreeError, TreeOptions, read_tree};
 pub use walk::{Found, Skip, Walk, WalkError, WalkOptions};

@@ -100,6 +100,11 @@ impl RelativePath {
         Path::new(OsStr::from_bytes(&self.0))
     }
 
+    /// The path without its first `skip` bytes, for calls that take paths; `skip` is the length of a directory above, and of its separator.
+    pub(super) fn below(&self, skip: usize) -> &Path {
+        Path::new(OsStr::from_bytes(self.0.get(skip..).unwrap_or_default()))
+    }
+
     /// Whether it is the root.
     pub fn is_root(&self) -> bool {
         self.0.is_empty()

@@ -23,6 +23,7 @@ use cairn_types::{ErrorKind, FileKind};
 pub use found::{Found, Handle, OPEN_HANDLES_MAX};
 pub use levels::OPEN_LEVELS_MAX;
 
+use super::ignore::{IgnoreError, IgnoreRules, Reason};
 use super::path::{PathError, RelativePath};
 
 /// What becomes of an entry.
@@ -37,11 +38,18 @@ pub enum Skip {
 /// Decides what is left out. Asked once for each entry but the root, in path order, on the thread that walks.
 pub type SkipRule = Arc<dyn Fn(&RelativePath, FileKind) -> Skip + Send + Sync>;
 
+/// Hears of what is left out, and why.
+pub type LeftOutListener = Arc<dyn Fn(&RelativePath, FileKind, Reason) + Send + Sync>;
+
 /// What is walked, and how.
 #[derive(Clone, Default)]
 pub struct WalkOptions {
     /// What is left out; nothing if `None`.
     pub skip: Option<SkipRule>,
+    /// Rules of the workspace, and those in its files of rules; no file of rules is read if `None`.
+    pub ignore: Option<Arc<IgnoreRules>>,
+    /// Hears of everything that is left out, on the thread that walks.
+    pub left_out: Option<LeftOutListener>,
     /// Only these paths, what is below them, and the directories that lead to them. What does not exist is no error: compare with what
     /// was found.
     pub include: Option<Vec<RelativePath>>,
@@ -55,6 +63,7 @@ impl std::fmt::Debug for WalkOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("WalkOptions")
             .field("skip", &self.skip.is_some())
+            .field("ignore", &self.ignore)
             .field("include", &self.include)
             .field("one_file_system", &self.one_file_system)
             .field("threads", &self.threads)
@@ -98,6 +107,15 @@ pub enum WalkError {
         #[source]
         source: PathError,
     },
+    /// Rules of what is left out cannot be followed. The walk goes on without the rules of this file.
+    #[error("the rules in {path} cannot be followed")]
+    Ignore {
+        /// The file.
+        path: RelativePath,
+        /// Why.
+        #[source]
+        source: IgnoreError,
+    },
     /// The thread that walks did not start, or ended early.
     #[error("the thread that walks ended early")]
     Thread {
@@ -117,7 +135,7 @@ impl WalkError {
                 _ => ErrorKind::Unavailable,
             },
             WalkError::Moved { .. } => ErrorKind::Conflict,
-            WalkError::Name { .. } => ErrorKind::Invalid,
+            WalkError::Name { .. } | WalkError::Ignore { .. } => ErrorKind::Invalid,
             WalkError::Thread { .. } => ErrorKind::Internal,
         }
     }
@@ -128,7 +146,8 @@ impl WalkError {
             WalkError::Directory { path, .. }
             | WalkError::Status { path, .. }
             | WalkError::Moved { path }
-            | WalkError::Name { path, .. } => path.clone(),
+            | WalkError::Name { path, .. }
+            | WalkError::Ignore { path, .. } => path.clone(),
             WalkError::Thread { .. } => RelativePath::root(),
         }
     }

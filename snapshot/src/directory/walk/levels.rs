@@ -18,6 +18,7 @@ use super::include::{Include, Stand};
 use super::names::{LIST_BUFFER_BYTES, Names};
 use super::{Skip, WalkCounts, WalkError, WalkOptions};
 use crate::directory::beneath::{LISTED, open_beneath, open_quietly};
+use crate::directory::ignore::{IGNORE_FILE, IgnoreStack, Reason};
 use crate::directory::path::RelativePath;
 use crate::directory::status::Status;
 
@@ -28,6 +29,7 @@ pub(super) struct Levels {
     root: Arc<OwnedFd>,
     options: WalkOptions,
     include: Option<Include>,
+    ignore: Option<IgnoreStack>,
     counts: Arc<WalkCounts>,
     budget: Arc<Budget>,
     levels: Vec<Level>,
@@ -76,6 +78,7 @@ impl Levels {
         let mut walk = Levels {
             root: fd.clone(),
             include: options.include.clone().map(Include::new),
+            ignore: options.ignore.clone().map(IgnoreStack::new),
             options,
             counts,
             budget: Arc::new(Budget::default()),
@@ -177,14 +180,21 @@ impl Levels {
     }
 
     fn is_left_out(&self, path: &RelativePath, kind: FileKind) -> bool {
-        let left_out = match &self.options.skip {
-            Some(skip) => skip(path, kind) == Skip::LeaveOut,
-            None => false,
+        let by_rule = || {
+            let skip = self.options.skip.as_ref()?;
+            (skip(path, kind) == Skip::LeaveOut).then_some(Reason::Rule)
         };
-        if left_out {
-            WalkCounts::add(&self.counts.left_out);
+        let reason = self
+            .ignore
+            .as_ref()
+            .and_then(|rules| rules.judge(path, kind))
+            .or_else(by_rule);
+        let Some(reason) = reason else { return false };
+        WalkCounts::add(&self.counts.left_out);
+        if let Some(listener) = &self.options.left_out {
+            listener(path, kind, reason);
         }
-        left_out
+        true
     }
 
     /// Hands out an open directory, and goes on in it.
@@ -221,6 +231,14 @@ impl Levels {
         if names.len() == 0 {
             return;
         }
+        if let Some(rules) = &mut self.ignore
+            && names.contains(IGNORE_FILE)
+            && let Err(source) = rules.enter(&path, &fd)
+        {
+            let file = path.join(IGNORE_FILE).unwrap_or_default();
+            self.ready
+                .push_back(Err(WalkError::Ignore { path: file, source }));
+        }
         if let Some(above) = self.levels.len().checked_sub(OPEN_LEVELS_MAX) {
             self.levels[above].fd = None;
         }
@@ -237,6 +255,9 @@ impl Levels {
     /// Goes on in the directory above.
     fn leave(&mut self) {
         let Some(left) = self.levels.pop() else { return };
+        if let Some(rules) = &mut self.ignore {
+            rules.leave(left.handle.path());
+        }
         let Some(level) = self.levels.last_mut() else {
             return;
         };

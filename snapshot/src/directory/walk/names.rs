@@ -103,6 +103,12 @@ impl Names {
         self.items.len()
     }
 
+    /// Whether `name` is among them.
+    pub(super) fn contains(&self, name: &[u8]) -> bool {
+        let of = |item: &Item| &self.bytes[item.offset as usize..][..usize::from(item.length)];
+        self.items.binary_search_by(|item| of(item).cmp(name)).is_ok()
+    }
+
     /// The name at `index`, and its kind.
     pub(super) fn get(&self, index: usize) -> Option<(&CStr, Option<FileKind>)> {
         let item = self.items.get(index)?;
