@@ -15,6 +15,9 @@ use super::entry::Xattr;
 /// Longest list of names, and longest value, in bytes (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
 const BYTES_MAX: usize = 64 << 10;
 
+/// The names under which XFS shows access control lists to root a second time, in a form of its own.
+const SECOND_NAMES: [&CStr; 2] = [c"trusted.SGI_ACL_FILE", c"trusted.SGI_ACL_DEFAULT"];
+
 /// The extended attributes of an open file (not of one opened with `O_PATH`), by name. Nothing if its file system has none. Errors:
 /// flistxattr(2), fgetxattr(2).
 pub fn of_file(file: impl AsFd) -> io::Result<Vec<Xattr>> {
@@ -71,7 +74,7 @@ fn collect(
         let Ok(name) = CStr::from_bytes_with_nul(name) else {
             continue;
         };
-        if name.is_empty() {
+        if name.is_empty() || SECOND_NAMES.contains(&name) {
             continue;
         }
         match read_value(|buffer| get(name, buffer)) {

@@ -2,4 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
+#[path = "../common/filesystems.rs"]
+mod filesystems;
+mod changing;
+mod deep;
+mod forest;
+mod identical;
+mod ignoring;
+mod losing;
+mod replica;
 mod walking;
