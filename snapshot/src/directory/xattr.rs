@@ -5,7 +5,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
@@ -30,7 +30,7 @@ pub fn of_file(file: impl AsFd) -> io::Result<Vec<Xattr>> {
 
 /// The extended attributes of `name` in `directory`, of a symbolic link itself. Errors: llistxattr(2), lgetxattr(2).
 pub fn of_name(directory: impl AsFd, name: &CStr) -> io::Result<Vec<Xattr>> {
-    let path = proc_path(directory, Some(name))?;
+    let path = proc_path(directory.as_fd(), Some(name))?;
     collect(
         |buffer| rustix::fs::llistxattr(&path, buffer),
         |attribute, buffer| rustix::fs::lgetxattr(&path, attribute, buffer),
@@ -39,16 +39,16 @@ pub fn of_name(directory: impl AsFd, name: &CStr) -> io::Result<Vec<Xattr>> {
 
 /// The extended attributes of what was opened with `O_PATH`. Errors: listxattr(2), getxattr(2).
 pub fn of_entry(entry: impl AsFd) -> io::Result<Vec<Xattr>> {
-    let path = proc_path(entry, None)?;
+    let path = proc_path(entry.as_fd(), None)?;
     collect(
         |buffer| rustix::fs::listxattr(&path, buffer),
         |attribute, buffer| rustix::fs::getxattr(&path, attribute, buffer),
     )
 }
 
-/// The name under which a descriptor, or a name in the directory that it is, can be given to calls that take paths.
-pub(crate) fn proc_path(descriptor: impl AsFd, name: Option<&CStr>) -> io::Result<CString> {
-    let mut path = format!("/proc/self/fd/{}", descriptor.as_fd().as_raw_fd()).into_bytes();
+/// The name, good for as long as the descriptor is open, under which a descriptor, or a name in the directory that it is, can be given to calls that take paths.
+pub(crate) fn proc_path(descriptor: BorrowedFd<'_>, name: Option<&CStr>) -> io::Result<CString> {
+    let mut path = format!("/proc/self/fd/{}", descriptor.as_raw_fd()).into_bytes();
     if let Some(name) = name {
         path.push(b'/');
         path.extend_from_slice(name.to_bytes());
@@ -116,12 +116,12 @@ pub(crate) fn set_file(file: impl AsFd, name: &CStr, value: &[u8]) -> rustix::io
 
 /// Sets one attribute of what was opened with `O_PATH`. Errors: setxattr(2).
 pub(crate) fn set_entry(entry: impl AsFd, name: &CStr, value: &[u8]) -> io::Result<()> {
-    let path = proc_path(entry, None)?;
+    let path = proc_path(entry.as_fd(), None)?;
     Ok(rustix::fs::setxattr(&path, name, value, XattrFlags::empty())?)
 }
 
 /// Removes one attribute of what was opened with `O_PATH`. Errors: removexattr(2).
 pub(crate) fn remove_entry(entry: impl AsFd, name: &CStr) -> io::Result<()> {
-    let path = proc_path(entry, None)?;
+    let path = proc_path(entry.as_fd(), None)?;
     Ok(rustix::fs::removexattr(&path, name)?)
 }

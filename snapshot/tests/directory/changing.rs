@@ -52,15 +52,28 @@ fn walk_acting(base: &Path, at: &str, act: impl Fn(&Path) + Send + Sync + 'stati
         }
         Skip::Keep
     };
-    Walk::new(&root, WalkOptions { skip: Some(Arc::new(skip)), ..WalkOptions::default() }).unwrap()
+    Walk::new(
+        &root,
+        WalkOptions {
+            skip: Some(Arc::new(skip)),
+            ..WalkOptions::default()
+        },
+    )
+    .unwrap()
 }
 
 #[test]
 fn a_directory_swapped_for_a_link_before_it_is_entered_is_a_link() {
     let base = places();
     let found: Vec<_> = walk_acting(base.path(), "d", swap).map(Result::unwrap).collect();
-    let kinds: Vec<_> = found.iter().map(|found| (found.path.to_string(), found.kind())).collect();
-    assert_eq!(kinds, [(".".into(), FileKind::Directory), ("d".into(), FileKind::Symlink)]);
+    let kinds: Vec<_> = found
+        .iter()
+        .map(|found| (found.path.to_string(), found.kind()))
+        .collect();
+    assert_eq!(
+        kinds,
+        [(".".into(), FileKind::Directory), ("d".into(), FileKind::Symlink)]
+    );
 }
 
 #[test]
@@ -71,7 +84,9 @@ fn a_directory_swapped_for_a_link_while_it_is_walked_stays_itself() {
         let found = found.unwrap();
         if found.kind() == FileKind::Regular {
             let mut text = String::new();
-            File::from(found.open().unwrap()).read_to_string(&mut text).unwrap();
+            File::from(found.open().unwrap())
+                .read_to_string(&mut text)
+                .unwrap();
             assert_eq!(text, "inside");
             read += 1;
         }
@@ -88,15 +103,22 @@ fn entries_held_for_long_do_not_follow_a_link_either() {
         fs::write(base.path().join(format!("tree/b{number}/f")), "inside").unwrap();
     }
     let root = File::open(base.path().join("tree")).unwrap();
-    let all: Vec<_> = Walk::new(&root, WalkOptions::default()).unwrap().map(Result::unwrap).collect();
-    let files: Vec<_> = all.iter().filter(|found| found.kind() == FileKind::Regular).collect();
+    let all: Vec<_> = Walk::new(&root, WalkOptions::default())
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    let files: Vec<_> = all
+        .iter()
+        .filter(|found| found.kind() == FileKind::Regular)
+        .collect();
     for file in &files {
         file.open().unwrap();
         file.xattrs().unwrap();
     }
     swap(base.path());
-    let (secrets, others): (Vec<_>, Vec<_>) =
-        files.into_iter().partition(|file| file.path.as_bytes().starts_with(b"d/"));
+    let (secrets, others): (Vec<_>, Vec<_>) = files
+        .into_iter()
+        .partition(|file| file.path.as_bytes().starts_with(b"d/"));
     others.iter().for_each(|file| drop(file.open().unwrap()));
     for secret in secrets {
         assert!(secret.open().is_err(), "another directory stands there");
@@ -107,14 +129,18 @@ fn entries_held_for_long_do_not_follow_a_link_either() {
 #[test]
 fn what_vanishes_is_left_out_and_counted() {
     let base = places();
-    let walk = walk_acting(base.path(), "d/a", |base| fs::remove_file(base.join("tree/d/a")).unwrap());
+    let walk = walk_acting(base.path(), "d/a", |base| {
+        fs::remove_file(base.join("tree/d/a")).unwrap()
+    });
     let counts = walk.counts();
     let paths: Vec<_> = walk.map(|found| found.unwrap().path.to_string()).collect();
     assert_eq!(paths, [".", "d", "d/secret"]);
     assert_eq!(counts.vanished(), 1);
 
     let base = places();
-    let walk = walk_acting(base.path(), "d", |base| fs::remove_dir_all(base.join("tree/d")).unwrap());
+    let walk = walk_acting(base.path(), "d", |base| {
+        fs::remove_dir_all(base.join("tree/d")).unwrap()
+    });
     let counts = walk.counts();
     assert_eq!(walk.map(Result::unwrap).count(), 1);
     assert_eq!(counts.vanished(), 1);
@@ -124,7 +150,10 @@ fn what_vanishes_is_left_out_and_counted() {
 fn a_file_that_another_took_the_place_of_is_not_opened() {
     let base = places();
     let root = File::open(base.path().join("tree")).unwrap();
-    let found: Vec<_> = Walk::new(&root, WalkOptions::default()).unwrap().map(Result::unwrap).collect();
+    let found: Vec<_> = Walk::new(&root, WalkOptions::default())
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
     let file = found.iter().find(|found| found.path == path("d/a")).unwrap();
     let name = base.path().join("tree/d/a");
     // Kept, so that its inode is not used again.
@@ -136,7 +165,14 @@ fn a_file_that_another_took_the_place_of_is_not_opened() {
     assert_eq!(file.open().unwrap_err().kind(), std::io::ErrorKind::NotFound);
     fs::remove_file(&name).unwrap();
     // A fifo without a writer: who waited for one would wait for ever.
-    rustix::fs::mknodat(rustix::fs::CWD, &name, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &name,
+        rustix::fs::FileType::Fifo,
+        0o600.into(),
+        0,
+    )
+    .unwrap();
     assert_eq!(file.open().unwrap_err().kind(), std::io::ErrorKind::NotFound);
 }
 
@@ -156,9 +192,13 @@ fn entries_are_never_written_through_a_link() {
     attempts(&placer);
     // The link itself gets attributes of a link, and not those of the directory.
     let directory = fs::metadata(base.path().join("outside")).unwrap();
-    let mut attributes = replica::entries(&File::open(base.path().join("moved")).unwrap())[0].attributes.clone();
+    let mut attributes = replica::entries(&File::open(base.path().join("moved")).unwrap())[0]
+        .attributes
+        .clone();
     attributes.mode = 0o700;
-    let error = placer.attributes(&path("d"), &attributes, Before::Old).unwrap_err();
+    let error = placer
+        .attributes(&path("d"), &attributes, Before::Old)
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(placer.finish_directory(&path("d"), &attributes).is_err());
     let after = fs::metadata(base.path().join("outside")).unwrap();
@@ -209,7 +249,10 @@ fn names_of_events(queue: &OwnedFd) -> Vec<String> {
 fn fifos_sockets_and_devices_are_never_opened() {
     let base = places();
     let tree = base.path().join("tree/d");
-    for (name, kind) in [("fifo", rustix::fs::FileType::Fifo), ("socket", rustix::fs::FileType::Socket)] {
+    for (name, kind) in [
+        ("fifo", rustix::fs::FileType::Fifo),
+        ("socket", rustix::fs::FileType::Socket),
+    ] {
         rustix::fs::mknodat(rustix::fs::CWD, tree.join(name), kind, 0o600.into(), 0).unwrap();
     }
     let queue = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC).unwrap();
@@ -219,7 +262,11 @@ fn fifos_sockets_and_devices_are_never_opened() {
     assert_eq!(entries.len(), 6);
     let mut opened = names_of_events(&queue);
     opened.dedup();
-    assert_eq!(opened, ["a", "secret"], "the files are, so that this would be noticed");
+    assert_eq!(
+        opened,
+        ["a", "secret"],
+        "the files are, so that this would be noticed"
+    );
 }
 
 #[test]
@@ -240,7 +287,11 @@ fn a_file_that_keeps_changing_is_torn() {
     let mut calls = 0;
     let steady = read_steadily(&file, |_| -> std::io::Result<()> {
         calls += 1;
-        if calls == 1 { writer.write_all(b"more") } else { Ok(()) }
+        if calls == 1 {
+            writer.write_all(b"more")
+        } else {
+            Ok(())
+        }
     })
     .unwrap();
     assert!(!steady.torn);
@@ -249,13 +300,19 @@ fn a_file_that_keeps_changing_is_torn() {
     // A hash of a state that there was.
     let mut first = true;
     let steady = summarize(&file, |_| -> std::io::Result<()> {
-        if std::mem::take(&mut first) { writer.set_len(5) } else { Ok(()) }
+        if std::mem::take(&mut first) {
+            writer.set_len(5)
+        } else {
+            Ok(())
+        }
     })
     .unwrap();
     assert!(!steady.torn);
     assert_eq!(steady.value.digest.0, *blake3::hash(b"0more").as_bytes());
     // A failure to read is no torn file.
-    let failed = read_steadily(file.as_fd(), |_| -> std::io::Result<()> { Err(std::io::ErrorKind::Other.into()) });
+    let failed = read_steadily(file.as_fd(), |_| -> std::io::Result<()> {
+        Err(std::io::ErrorKind::Other.into())
+    });
     assert!(failed.is_err());
 }
 
@@ -264,7 +321,10 @@ fn reading_a_tree_can_be_cancelled() {
     let base = places();
     let root = File::open(base.path().join("tree")).unwrap();
     let progress = Progress::new();
-    let options = TreeOptions { digests: true, ..TreeOptions::default() };
+    let options = TreeOptions {
+        digests: true,
+        ..TreeOptions::default()
+    };
     let mut tree = read_tree(&root, options, &progress).unwrap();
     assert!(tree.next().unwrap().is_ok());
     progress.cancel();

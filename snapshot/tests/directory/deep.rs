@@ -12,7 +12,9 @@ use rustix::fs::{Mode, OFlags, mkdirat, openat};
 use crate::replica;
 
 /// More than `PATH_MAX` of names, and more levels than are kept open.
-const LEVELS: usize = 1500;
+const LEVELS: usize = 600;
+/// The directory in each.
+const NAME: &str = "mmmmmmmmmm";
 
 /// Removes what std cannot, for it keeps every level open.
 struct Removed<'a>(&'a Path);
@@ -41,16 +43,27 @@ fn deep_trees_are_walked_and_written() {
         // On both sides of the directory, so that every level is come back to.
         file(&at, "a");
         file(&at, "z");
-        mkdirat(&at, "mm", Mode::from_raw_mode(0o755)).unwrap();
-        at = openat(&at, "mm", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        mkdirat(&at, NAME, Mode::from_raw_mode(0o755)).unwrap();
+        at = openat(&at, NAME, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap();
     }
     for threads in 0..2 {
-        let walk = Walk::new(&root, WalkOptions { threads, ..WalkOptions::default() }).unwrap();
+        let walk = Walk::new(
+            &root,
+            WalkOptions {
+                threads,
+                ..WalkOptions::default()
+            },
+        )
+        .unwrap();
         let found: Vec<_> = walk.map(Result::unwrap).collect();
         assert_eq!(found.len(), 3 * LEVELS + 1);
         assert!(found.is_sorted_by(|a, b| a.path < b.path));
         // Held by nobody but us, beyond what is kept open.
-        for found in found.iter().filter(|found| found.path.name() == b"z").step_by(100) {
+        for found in found
+            .iter()
+            .filter(|found| found.path.name() == b"z")
+            .step_by(100)
+        {
             found.open().unwrap();
         }
     }
@@ -58,5 +71,8 @@ fn deep_trees_are_walked_and_written() {
     let target = File::open(&to).unwrap();
     let (losses, _) = replica::write(&root, &entries, &target, Way::Copy).unwrap();
     assert_eq!(losses, Losses::default());
-    assert_eq!(replica::differences(&entries, &replica::entries(&target)), Vec::<String>::new());
+    assert_eq!(
+        replica::differences(&entries, &replica::entries(&target)),
+        Vec::<String>::new()
+    );
 }

@@ -23,7 +23,10 @@ fn make(root: &Path, files: &[(&str, &str)]) {
 
 fn options(patterns: &[&str]) -> WalkOptions {
     let rules = IgnoreRules::new(patterns).unwrap();
-    WalkOptions { ignore: Some(Arc::new(rules)), ..WalkOptions::default() }
+    WalkOptions {
+        ignore: Some(Arc::new(rules)),
+        ..WalkOptions::default()
+    }
 }
 
 fn files(root: &Path, options: WalkOptions) -> Vec<String> {
@@ -36,7 +39,8 @@ fn files(root: &Path, options: WalkOptions) -> Vec<String> {
         .collect()
 }
 
-const RULES: &str = "# comment\n*.o\n/build/\n!keep.o\ndoc/*.txt\n**/deep/x\n\\#odd\ntrailing \nspaced\\ \ncache\n";
+const RULES: &str =
+    "# comment\n*.o\n/build/\n!keep.o\ndoc/*.txt\n**/deep/x\n\\#odd\ntrailing \nspaced\\ \ncache\n";
 
 fn tree(root: &Path, name: &str) {
     make(
@@ -71,11 +75,32 @@ fn rules_leave_out_what_git_leaves_out() {
     let kept = files(ours.path(), options(&[]));
     let theirs = tempfile::tempdir().unwrap();
     tree(theirs.path(), ".gitignore");
-    let git = |arguments: &[&str]| Command::new("git").arg("-C").arg(theirs.path()).args(arguments).output();
-    let listed = git(&["init", "-q"])
-        .and_then(|_| git(&["-c", "core.quotePath=off", "ls-files", "-z", "--others", "--exclude-standard"]));
+    let git = |arguments: &[&str]| {
+        Command::new("git")
+            .arg("-C")
+            .arg(theirs.path())
+            .args(arguments)
+            .output()
+    };
+    let listed = git(&["init", "-q"]).and_then(|_| {
+        git(&[
+            "-c",
+            "core.quotePath=off",
+            "ls-files",
+            "-z",
+            "--others",
+            "--exclude-standard",
+        ])
+    });
     let expected = [
-        ".jvsignore", "cache.d/f", "doc/sub/a.txt", "keep.o", "sub/.jvsignore", "sub/a.o", "sub/build/x", "x.c",
+        ".jvsignore",
+        "cache.d/f",
+        "doc/sub/a.txt",
+        "keep.o",
+        "sub/.jvsignore",
+        "sub/a.o",
+        "sub/build/x",
+        "x.c",
     ];
     assert_eq!(kept, expected);
     match listed {
@@ -114,33 +139,62 @@ fn the_control_directory_and_restores_are_always_left_out_and_reasons_are_told()
         b"secret" => cairn_snapshot::directory::Skip::LeaveOut,
         _ => cairn_snapshot::directory::Skip::Keep,
     };
-    let rules = WalkOptions { skip: Some(Arc::new(skip)), ..rules };
+    let rules = WalkOptions {
+        skip: Some(Arc::new(skip)),
+        ..rules
+    };
     let expected = ["sub/.jvs/state", "sub/.jvs-restore-1", "sub/.jvsignore"];
     assert_eq!(files(root.path(), rules.clone()), expected);
     let handle = File::open(root.path()).unwrap();
     let told: Vec<_> = preview(&handle, rules)
         .unwrap()
-        .map(|left_out| left_out.map(|left_out| (left_out.path.to_string(), left_out.reason)).unwrap())
+        .map(|left_out| {
+            left_out
+                .map(|left_out| (left_out.path.to_string(), left_out.reason))
+                .unwrap()
+        })
         .collect();
     let expected = [
         (".jvs", Reason::Control),
         (".jvs-restore-1", Reason::Restore),
-        ("log", Reason::Configuration { line: 2, pattern: "log".into() }),
+        (
+            "log",
+            Reason::Configuration {
+                line: 2,
+                pattern: "log".into(),
+            },
+        ),
         ("secret", Reason::Rule),
-        ("sub/a.tmp", Reason::File { file: path("sub/.jvsignore"), line: 2, pattern: "*.tmp".into() }),
+        (
+            "sub/a.tmp",
+            Reason::File {
+                file: path("sub/.jvsignore"),
+                line: 2,
+                pattern: "*.tmp".into(),
+            },
+        ),
     ];
     assert_eq!(told, expected.map(|(name, reason)| (name.to_owned(), reason)));
 }
 
 #[test]
 fn rules_that_cannot_be_followed_are_errors() {
-    assert!(matches!(IgnoreRules::new(&["a", "{b"]), Err(IgnoreError::Pattern { line: 2, .. })));
+    assert!(matches!(
+        IgnoreRules::new(&["a", "{b"]),
+        Err(IgnoreError::Pattern { line: 2, .. })
+    ));
     let failures = |root: &Path| -> Vec<WalkError> {
         let root = File::open(root).unwrap();
-        Walk::new(&root, options(&[])).unwrap().filter_map(Result::err).collect()
+        Walk::new(&root, options(&[]))
+            .unwrap()
+            .filter_map(Result::err)
+            .collect()
     };
     let root = tempfile::tempdir().unwrap();
-    make(root.path(), &[("sub/.jvsignore", "ok\n\n{unclosed\n"), ("sub/f", "")]);
+    make(
+        root.path(),
+        &[("sub/.jvsignore", "ok\n\n{unclosed\n"), ("sub/f", "")],
+    );
     let found = failures(root.path());
     assert_eq!(found.len(), 1);
     assert!(matches!(
@@ -151,12 +205,21 @@ fn rules_that_cannot_be_followed_are_errors() {
     // A link could name any file, a fifo would let us wait.
     fs::remove_file(root.path().join("sub/.jvsignore")).unwrap();
     std::os::unix::fs::symlink("f", root.path().join("sub/.jvsignore")).unwrap();
-    assert!(matches!(&failures(root.path())[..], [WalkError::Ignore { source: IgnoreError::Read(_), .. }]));
+    assert!(matches!(
+        &failures(root.path())[..],
+        [WalkError::Ignore {
+            source: IgnoreError::Read(_),
+            ..
+        }]
+    ));
     fs::remove_file(root.path().join("sub/.jvsignore")).unwrap();
     let rules: String = (0..5000).map(|number| format!("x{number}\n")).collect();
     make(root.path(), &[("sub/.jvsignore", &rules)]);
     assert!(matches!(
         &failures(root.path())[..],
-        [WalkError::Ignore { source: IgnoreError::TooMany { .. }, .. }]
+        [WalkError::Ignore {
+            source: IgnoreError::TooMany { .. },
+            ..
+        }]
     ));
 }

@@ -58,7 +58,11 @@ fn done_as_nobody(test: &str) -> bool {
         .output()
         .unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{told}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(told.contains("1 passed"), "{told}");
     true
 }
@@ -70,44 +74,88 @@ fn without_rights_what_is_lost_is_told() {
     }
     let directory = tempfile::tempdir().unwrap();
     let placer = placer(directory.path());
-    let foreign = |kind, mode| Attributes { uid: 12_345, ..attributes(kind, mode) };
+    let foreign = |kind, mode| Attributes {
+        uid: 12_345,
+        ..attributes(kind, mode)
+    };
     for number in 0..LOSS_PATHS_MAX + 2 {
         let name = path(&format!("f{number:02}"));
         let file = placer.file(&name).unwrap();
-        placer.file_attributes(&name, file.as_fd(), &foreign(FileKind::Regular, 0o644), Before::New).unwrap();
+        placer
+            .file_attributes(
+                &name,
+                file.as_fd(),
+                &foreign(FileKind::Regular, 0o644),
+                Before::New,
+            )
+            .unwrap();
     }
     let name = path("setuid");
     let file = placer.file(&name).unwrap();
-    placer.file_attributes(&name, file.as_fd(), &foreign(FileKind::Regular, 0o4755), Before::New).unwrap();
+    placer
+        .file_attributes(
+            &name,
+            file.as_fd(),
+            &foreign(FileKind::Regular, 0o4755),
+            Before::New,
+        )
+        .unwrap();
     let name = path("trusted");
     let file = placer.file(&name).unwrap();
-    let xattr = |name: &str| Xattr { name: name.into(), value: b"x".to_vec() };
+    let xattr = |name: &str| Xattr {
+        name: name.into(),
+        value: b"x".to_vec(),
+    };
     let mut with_xattrs = attributes(FileKind::Regular, 0o400);
     with_xattrs.xattrs = vec![xattr("trusted.x"), xattr("user.x")];
-    placer.file_attributes(&name, file.as_fd(), &with_xattrs, Before::New).unwrap();
+    placer
+        .file_attributes(&name, file.as_fd(), &with_xattrs, Before::New)
+        .unwrap();
     // A second time, when it may not be written any more.
     with_xattrs.xattrs = vec![xattr("user.y")];
     placer.attributes(&name, &with_xattrs, Before::Old).unwrap();
-    let device = attributes(FileKind::CharacterDevice, 0o600);
+    let mut device = attributes(FileKind::CharacterDevice, 0o600);
+    device.device = DeviceNumber { major: 1, minor: 3 };
     assert!(!placer.special(&path("device"), &device).unwrap());
 
     let losses = placer.losses();
     assert_eq!(losses.owner.entries, LOSS_PATHS_MAX as u64 + 3);
     assert_eq!(losses.owner.paths.len(), LOSS_PATHS_MAX);
     assert_eq!(losses.owner.paths[0], path("f00"));
-    assert_eq!((losses.mode.entries, &losses.mode.paths[..]), (1, &[path("setuid")][..]));
-    assert_eq!((losses.xattrs.entries, &losses.xattrs.paths[..]), (1, &[path("trusted")][..]));
-    assert_eq!((losses.special.entries, &losses.special.paths[..]), (1, &[path("device")][..]));
+    assert_eq!(
+        (losses.mode.entries, &losses.mode.paths[..]),
+        (1, &[path("setuid")][..])
+    );
+    assert_eq!(
+        (losses.xattrs.entries, &losses.xattrs.paths[..]),
+        (1, &[path("trusted")][..])
+    );
+    assert_eq!(
+        (losses.special.entries, &losses.special.paths[..]),
+        (1, &[path("device")][..])
+    );
     assert_eq!(losses.times.entries, 0);
-    let mode = |name: &str| fs::metadata(directory.path().join(name)).unwrap().permissions().mode() & 0o7777;
-    assert_eq!((mode("setuid"), mode("trusted"), mode("f00")), (0o755, 0o400, 0o644));
+    let mode = |name: &str| {
+        fs::metadata(directory.path().join(name))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o7777
+    };
+    assert_eq!(
+        (mode("setuid"), mode("trusted"), mode("f00")),
+        (0o755, 0o400, 0o644)
+    );
     let found = replica::entries(&File::open(directory.path()).unwrap());
     let kept = found.iter().find(|entry| entry.path == name).unwrap();
     assert_eq!(kept.attributes.xattrs, vec![xattr("user.y")]);
 
     let mut twice = losses.clone();
     twice.merge(&losses);
-    assert_eq!((twice.owner.entries, twice.owner.paths.len()), (2 * losses.owner.entries, LOSS_PATHS_MAX));
+    assert_eq!(
+        (twice.owner.entries, twice.owner.paths.len()),
+        (2 * losses.owner.entries, LOSS_PATHS_MAX)
+    );
 }
 
 #[test]
@@ -145,11 +193,19 @@ fn what_was_there_is_replaced() {
     let placer = placer(directory.path());
     let name = path("f");
     let file = placer.file(&name).unwrap();
-    let xattr = |name: &str, value: &str| Xattr { name: name.into(), value: value.into() };
+    let xattr = |name: &str, value: &str| Xattr {
+        name: name.into(),
+        value: value.into(),
+    };
     let mut first = attributes(FileKind::Regular, 0o640);
-    let list = Xattr { name: b"system.posix_acl_access".to_vec(), value: forest::access_list(0o640) };
+    let list = Xattr {
+        name: b"system.posix_acl_access".to_vec(),
+        value: forest::access_list(0o640),
+    };
     first.xattrs = vec![list, xattr("user.a", "1"), xattr("user.b", "2")];
-    placer.file_attributes(&name, file.as_fd(), &first, Before::New).unwrap();
+    placer
+        .file_attributes(&name, file.as_fd(), &first, Before::New)
+        .unwrap();
     let mut second = attributes(FileKind::Regular, 0o400);
     second.xattrs = vec![xattr("user.b", "3"), xattr("user.c", "4")];
     placer.attributes(&name, &second, Before::Old).unwrap();
@@ -178,35 +234,59 @@ fn lists_of_the_root_are_not_inherited() {
         let (losses, _) = replica::write(&from, &entries[1..], &target, Way::Copy).unwrap();
         assert_eq!(losses, Losses::default());
         let copied = replica::entries(&target);
-        assert_eq!(replica::differences(&entries[1..], &copied[1..]), Vec::<String>::new());
+        assert_eq!(
+            replica::differences(&entries[1..], &copied[1..]),
+            Vec::<String>::new()
+        );
     }
 }
 
 #[test]
 fn times_that_a_file_system_cannot_keep_are_told() {
     // Until 2446 (ext4 with inodes of 256 bytes).
-    let Some(mounted) = filesystems::mount(Kind::Ext4, 32) else { return };
+    let Some(mounted) = filesystems::mount(Kind::Ext4, 32) else {
+        return;
+    };
     let placer = placer(mounted.path());
     let name = path("f");
     let file = placer.file(&name).unwrap();
-    let far = Attributes { modified: Timestamp::new(20_000_000_000, 0), ..attributes(FileKind::Regular, 0o600) };
-    placer.file_attributes(&name, file.as_fd(), &far, Before::New).unwrap();
+    let far = Attributes {
+        modified: Timestamp::new(20_000_000_000, 0),
+        ..attributes(FileKind::Regular, 0o600)
+    };
+    placer
+        .file_attributes(&name, file.as_fd(), &far, Before::New)
+        .unwrap();
     assert_eq!(placer.losses().times.paths, [name]);
     let name = path("g");
     let file = placer.file(&name).unwrap();
-    placer.file_attributes(&name, file.as_fd(), &attributes(FileKind::Regular, 0o600), Before::New).unwrap();
+    placer
+        .file_attributes(
+            &name,
+            file.as_fd(),
+            &attributes(FileKind::Regular, 0o600),
+            Before::New,
+        )
+        .unwrap();
     assert_eq!(placer.losses().times.entries, 1);
 }
 
 #[test]
 fn an_attribute_that_does_not_fit_is_a_loss_and_a_full_disk_is_none() {
-    let Some(mounted) = filesystems::mount(Kind::Ext4, 32) else { return };
+    let Some(mounted) = filesystems::mount(Kind::Ext4, 32) else {
+        return;
+    };
     let placer = placer(mounted.path());
     let name = path("f");
     let file = placer.file(&name).unwrap();
     let mut large = attributes(FileKind::Regular, 0o600);
-    large.xattrs = vec![Xattr { name: b"user.large".to_vec(), value: vec![1; 60_000] }];
-    placer.file_attributes(&name, file.as_fd(), &large, Before::New).unwrap();
+    large.xattrs = vec![Xattr {
+        name: b"user.large".to_vec(),
+        value: vec![1; 60_000],
+    }];
+    placer
+        .file_attributes(&name, file.as_fd(), &large, Before::New)
+        .unwrap();
     assert_eq!(placer.losses().xattrs.paths, [name]);
 
     let mut source = tempfile::tempfile().unwrap();

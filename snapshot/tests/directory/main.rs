@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
-#[path = "../common/filesystems.rs"]
-mod filesystems;
 mod changing;
 mod deep;
+#[path = "../common/filesystems.rs"]
+mod filesystems;
 mod forest;
 mod identical;
 mod ignoring;
