@@ -169,7 +169,7 @@ fn a_directory_that_may_not_be_read_is_an_error_with_its_path() {
         fs::write(directory.path().join(name).join("f"), "").unwrap();
     }
     let closed = directory.path().join("closed");
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o0)).unwrap();
     let root = File::open(directory.path()).unwrap();
     let found: Vec<_> = Walk::new(&root, WalkOptions::default()).unwrap().collect();
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
