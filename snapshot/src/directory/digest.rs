@@ -249,6 +249,20 @@ mod tests {
         assert_ne!(one.finish(), shorter.finish());
     }
 
+    /// These stand in manifests.
+    #[test]
+    fn the_hash_of_a_sparse_file_does_not_change() {
+        let mut hasher = ContentHasher::new();
+        hasher.zeros(2 * SEGMENT_BYTES);
+        hasher.update(&[1; SEGMENT_BYTES as usize]);
+        hasher.zeros(SEGMENT_BYTES);
+        hasher.update(b"rest");
+        assert_eq!(
+            hasher.finish().to_string(),
+            "c63e2e30a213105c9ed6c948965feeeadabaf73e22409660e1a99c00f56c25d5"
+        );
+    }
+
     #[test]
     fn small_files_have_the_hash_of_b3sum() {
         let mut hasher = ContentHasher::new();

@@ -90,8 +90,9 @@ pub struct Placer {
 impl Placer {
     /// Writes below `root`, which is a directory opened for reading or with `O_PATH`. Errors: statx(2), flistxattr(2).
     pub fn new(root: OwnedFd, options: PlaceOptions) -> io::Result<Placer> {
-        let readable = openat(&root, c".", super::beneath::LISTED, Mode::empty())?;
-        let inherits = super::xattr::of_file(&readable)?
+        // A descriptor of its own that is no mere path: attributes are set through it.
+        let root = openat(&root, c".", super::beneath::LISTED, Mode::empty())?;
+        let inherits = super::xattr::of_file(&root)?
             .iter()
             .any(|attribute| attribute.name == attributes::DEFAULT_ACL);
         let root = Arc::new(root);
@@ -125,7 +126,8 @@ impl Placer {
         let made = openat(&parent, &name, super::beneath::LISTED, Mode::empty());
         let made = Arc::new(made.map_err(|errno| failed(errno.into()))?);
         if self.inherits {
-            self.drop_inherited(path, made.as_fd()).map_err(failed)?;
+            self.drop_inherited(path, made.as_fd(), attributes::drop_of_file)
+                .map_err(failed)?;
         }
         self.directories.lock().keep(path.clone(), made);
         Ok(())
@@ -156,8 +158,16 @@ impl Placer {
         let (parent, name) = self.parent(path).map_err(failed)?;
         let name = c_name(name).map_err(failed)?;
         let device = makedev(attributes.device.major, attributes.device.minor);
-        match mknodat(parent, &name, kind, Mode::RUSR | Mode::WUSR, device) {
-            Ok(()) => Ok(true),
+        match mknodat(&parent, &name, kind, Mode::RUSR | Mode::WUSR, device) {
+            Ok(()) => {
+                if self.inherits {
+                    let made = openat(&parent, &name, ALWAYS | OFlags::PATH, Mode::empty());
+                    let made = made.map_err(|errno| failed(errno.into()))?;
+                    self.drop_inherited(path, made.as_fd(), attributes::drop_of_entry)
+                        .map_err(failed)?;
+                }
+                Ok(true)
+            }
             Err(Errno::PERM | Errno::INVAL | Errno::NOTSUP | Errno::ACCESS) => {
                 self.losses.lock().add(Loss::Special, path);
                 Ok(false)
@@ -186,7 +196,8 @@ impl Placer {
         let made =
             openat(parent, &name, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| failed(errno.into()))?;
         if self.inherits {
-            self.drop_inherited(path, made.as_fd()).map_err(failed)?;
+            self.drop_inherited(path, made.as_fd(), attributes::drop_of_file)
+                .map_err(failed)?;
         }
         Ok(made)
     }

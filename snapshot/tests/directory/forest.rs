@@ -341,6 +341,28 @@ fn finish(directory: &OwnedFd, name: &CString, made: &Made) {
     rustix::fs::utimensat(directory, name, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
 }
 
+/// The holes of a file that was made of these parts, in whole pages: offset and length.
+fn holes_of(parts: &[(bool, usize)]) -> Vec<(u64, u64)> {
+    let size: u64 = parts.iter().map(|(_, length)| *length as u64).sum();
+    let mut is_data = vec![false; size.div_ceil(4096) as usize];
+    let mut offset = 0;
+    for (data, length) in parts {
+        if *data && *length > 0 {
+            is_data[offset / 4096..=(offset + length - 1) / 4096].fill(true);
+        }
+        offset += length;
+    }
+    let mut holes: Vec<(u64, u64)> = Vec::new();
+    for (page, _) in is_data.iter().enumerate().filter(|(_, data)| !**data) {
+        let (start, end) = (page as u64 * 4096, (page as u64 * 4096 + 4096).min(size));
+        match holes.last_mut() {
+            Some((offset, length)) if *offset + *length == start => *length = end - *offset,
+            _ => holes.push((start, end - start)),
+        }
+    }
+    holes
+}
+
 /// Compares what was read of a tree with what was made.
 pub fn check(entries: &[Entry], made: &BTreeMap<RelativePath, Made>) {
     assert_eq!(
@@ -388,6 +410,8 @@ pub fn check(entries: &[Entry], made: &BTreeMap<RelativePath, Made>) {
                     offset += length;
                 }
                 assert_eq!(body.digest, Some(hasher.finish()), "{path:?}");
+                let holes: Vec<_> = body.holes.iter().map(|hole| (hole.offset, hole.length)).collect();
+                assert_eq!(holes, holes_of(parts), "{path:?}");
             }
             (Body::None, Node::Device(_, major, minor)) => {
                 assert_eq!(

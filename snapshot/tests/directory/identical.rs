@@ -37,7 +37,6 @@ fn round_trip(base: &Path, kind: Option<Kind>, plan: &[forest::Planned], way: Wa
     }
     let copied = replica::entries(&to);
     assert_eq!(replica::differences(&entries, &copied), Vec::<String>::new());
-    // By what the comparer does not use: as many bytes on disk as in the original, or nearly (holes stayed holes).
     forest::check(&copied, &made);
 }
 

@@ -215,6 +215,27 @@ fn what_was_there_is_replaced() {
 }
 
 #[test]
+fn owners_are_left_alone_where_that_is_wanted() {
+    let directory = tempfile::tempdir().unwrap();
+    let root: OwnedFd = File::open(directory.path()).unwrap().into();
+    let placer = Placer::new(root, PlaceOptions { keep_own_owner: true }).unwrap();
+    let name = path("f");
+    let file = placer.file(&name).unwrap();
+    let own = attributes(FileKind::Regular, 0o644);
+    let foreign = Attributes {
+        uid: 12_345,
+        gid: 12_345,
+        ..own.clone()
+    };
+    placer
+        .file_attributes(&name, file.as_fd(), &foreign, Before::New)
+        .unwrap();
+    assert_eq!(placer.losses(), Losses::default());
+    let found = replica::entries(&File::open(directory.path()).unwrap());
+    assert_eq!(found[1].attributes, own);
+}
+
+#[test]
 fn lists_of_the_root_are_not_inherited() {
     for mounted in filesystems::every() {
         let to = mounted.path().join("to");
@@ -222,6 +243,9 @@ fn lists_of_the_root_are_not_inherited() {
         fs::create_dir(&to).unwrap();
         fs::create_dir_all(from.join("d/e")).unwrap();
         fs::write(from.join("d/e/f"), "x").unwrap();
+        fs::write(from.join("f"), "x").unwrap();
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, from.join("fifo"), fifo, 0o640.into(), 0).unwrap();
         let list = forest::access_list(0o750);
         let flags = rustix::fs::XattrFlags::empty();
         rustix::fs::setxattr(&to, "system.posix_acl_default", &list, flags).unwrap();

@@ -8,6 +8,8 @@ use cairn_snapshot::directory::walk::WalkCounts;
 use cairn_snapshot::directory::{RelativePath, Skip, Walk, WalkOptions};
 use cairn_types::FileKind;
 
+use crate::filesystems::{self, Kind};
+
 fn path(text: &str) -> RelativePath {
     RelativePath::new(text.as_bytes()).unwrap()
 }
@@ -122,4 +124,53 @@ fn found_entries_give_their_data_targets_and_nothing_else() {
             _ => assert!(found.open().is_err() && found.directory().is_some()),
         }
     }
+}
+
+#[test]
+fn other_file_systems_are_entered_or_not() {
+    let Some(mounted) = filesystems::mount(Kind::Tmpfs, 1) else {
+        return;
+    };
+    fs::write(mounted.path().join("elsewhere"), "").unwrap();
+    // The mount point is below a directory of its own.
+    let above = mounted.path().parent().unwrap();
+    let walk = |one_file_system| {
+        walked(
+            above,
+            WalkOptions {
+                one_file_system,
+                ..WalkOptions::default()
+            },
+        )
+    };
+    let (paths, counts) = walk(false);
+    assert_eq!(paths, [".", "mounted", "mounted/elsewhere"]);
+    assert_eq!(counts.other_file_systems(), 0);
+    let (paths, counts) = walk(true);
+    assert_eq!(paths, [".", "mounted"]);
+    assert_eq!(counts.other_file_systems(), 1);
+}
+
+#[test]
+fn a_walk_can_be_left_before_its_end() {
+    let root = tempfile::tempdir().unwrap();
+    // More than what waits for the caller.
+    for number in 0..6000 {
+        fs::write(root.path().join(format!("{number}")), "").unwrap();
+    }
+    let handle = fs::File::open(root.path()).unwrap();
+    let mut walk = Walk::new(
+        &handle,
+        WalkOptions {
+            threads: 1,
+            ..WalkOptions::default()
+        },
+    )
+    .unwrap();
+    assert!(walk.next().unwrap().unwrap().path.is_root());
+    // The thread is waited for: a thread that waits for us would be waited for without end.
+    drop(walk);
+    // The position in a directory is that of the walk: another starts at the beginning.
+    let count = || Walk::new(&handle, WalkOptions::default()).unwrap().count();
+    assert_eq!((count(), count()), (6001, 6001));
 }

@@ -113,13 +113,18 @@ impl Placer {
     }
 
     /// Removes what a new entry inherited from the root.
-    pub(super) fn drop_inherited(&self, path: &RelativePath, made: BorrowedFd<'_>) -> io::Result<()> {
+    pub(super) fn drop_inherited(
+        &self,
+        path: &RelativePath,
+        made: BorrowedFd<'_>,
+        remove: fn(BorrowedFd<'_>, &CStr) -> io::Result<bool>,
+    ) -> io::Result<()> {
+        let mut gone = true;
         for name in [c"system.posix_acl_access", c"system.posix_acl_default"] {
-            match rustix::fs::fremovexattr(made, name) {
-                Ok(()) | Err(Errno::NODATA | Errno::NOTSUP | Errno::ACCESS) => {}
-                Err(Errno::PERM) => self.lost(Loss::Xattrs, path),
-                Err(error) => return Err(error.into()),
-            }
+            gone &= remove(made, name)?;
+        }
+        if !gone {
+            self.lost(Loss::Xattrs, path);
         }
         Ok(())
     }
@@ -322,6 +327,31 @@ impl Target<'_> {
             Err((Some(Errno::PERM | Errno::ACCESS | Errno::NOTSUP | Errno::INVAL), _)) => Ok(false),
             Err((_, error)) => Err(error),
         }
+    }
+}
+
+/// Removes an attribute of an open file. Returns whether it is gone.
+pub(super) fn drop_of_file(file: BorrowedFd<'_>, name: &CStr) -> io::Result<bool> {
+    // Nothing but a directory has a default list; others say so in several ways.
+    let is_there = xattr::of_file(file)?
+        .iter()
+        .any(|old| old.name == name.to_bytes());
+    if is_there {
+        Target::Open(file).remove(name)
+    } else {
+        Ok(true)
+    }
+}
+
+/// The same for what was opened with `O_PATH`.
+pub(super) fn drop_of_entry(entry: BorrowedFd<'_>, name: &CStr) -> io::Result<bool> {
+    let is_there = xattr::of_entry(entry)?
+        .iter()
+        .any(|old| old.name == name.to_bytes());
+    if is_there {
+        Target::Entry(entry).remove(name)
+    } else {
+        Ok(true)
     }
 }
 
