@@ -2,14 +2,16 @@
 //!
 //! A path that a workload changes meanwhile leads to an error, never to a place outside. Paths may be longer than `PATH_MAX`.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use cairn_types::FileKind;
 use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
 
 use super::path::RelativePath;
+use super::status::Status;
 
 /// What every descriptor is opened with.
 pub(crate) const ALWAYS: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
@@ -39,7 +41,7 @@ pub fn open_entry(root: impl AsFd, path: &RelativePath) -> io::Result<OwnedFd> {
 /// `InvalidInput` if it is no regular file.
 pub fn open_file(root: impl AsFd, path: &RelativePath) -> io::Result<OwnedFd> {
     let (parent, name) = open_parent(root, path)?;
-    open_regular(&parent, &c_name(&name)?)
+    Ok(open_regular(&parent, &c_name(&name)?)?.0)
 }
 
 /// Opens `path` with `flags` as its last name's; the root itself is opened as `.`.
@@ -76,14 +78,14 @@ pub(crate) fn open_parent(root: impl AsFd, path: &RelativePath) -> io::Result<(O
     ))
 }
 
-/// Opens the regular file `name` of `directory` for reading, without changing its time of access where that is allowed. A fifo that
-/// takes its place is not waited for, and closed at once. Errors: openat(2); `InvalidInput` if it is no regular file.
-pub(crate) fn open_regular(directory: impl AsFd, name: &std::ffi::CStr) -> io::Result<OwnedFd> {
+/// Opens the regular file `name` of `directory` for reading, without changing its time of access where that is allowed, and looks at it. A
+/// fifo that takes its place is not waited for, and closed at once. Errors: openat(2); `InvalidInput` if it is no regular file.
+pub(crate) fn open_regular(directory: impl AsFd, name: &CStr) -> io::Result<(OwnedFd, Status)> {
     let flags = ALWAYS | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = open_quietly(directory.as_fd(), name, flags)?;
-    let status = rustix::fs::fstat(&file)?;
-    match rustix::fs::FileType::from_raw_mode(status.st_mode) {
-        rustix::fs::FileType::RegularFile => Ok(file),
+    let file = open_quietly(directory, name, flags)?;
+    let status = Status::of(&file)?;
+    match status.attributes.kind {
+        FileKind::Regular => Ok((file, status)),
         _ => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             "it is no regular file (any more)",
@@ -92,11 +94,7 @@ pub(crate) fn open_regular(directory: impl AsFd, name: &std::ffi::CStr) -> io::R
 }
 
 /// Opens without changing the time of access where that is allowed: to the owner and to root (open(2), `O_NOATIME`).
-pub(crate) fn open_quietly(
-    directory: impl AsFd,
-    name: &std::ffi::CStr,
-    flags: OFlags,
-) -> rustix::io::Result<OwnedFd> {
+pub(crate) fn open_quietly(directory: impl AsFd, name: &CStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     match openat(directory.as_fd(), name, flags | OFlags::NOATIME, Mode::empty()) {
         Err(Errno::PERM) => openat(directory, name, flags, Mode::empty()),
         opened => opened,

@@ -17,8 +17,7 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::beneath::{c_name, open_regular};
 use super::path::RelativePath;
-use super::read::read_data;
-use super::read::{FileState, Piece};
+use super::read::{Piece, read_data};
 
 /// The name of a file of rules.
 pub const IGNORE_FILE: &[u8] = b".jvsignore";
@@ -184,8 +183,8 @@ impl IgnoreStack {
 }
 
 fn read_rules(directory: impl AsFd) -> io::Result<String> {
-    let file = open_regular(directory, &c_name(IGNORE_FILE)?)?;
-    let size = FileState::of(&file)?.size;
+    let (file, status) = open_regular(directory, &c_name(IGNORE_FILE)?)?;
+    let size = status.attributes.size;
     if size > IGNORE_FILE_BYTES_MAX {
         return Err(io::Error::new(
             io::ErrorKind::FileTooLarge,

@@ -173,13 +173,12 @@ impl Found {
                 "another file has taken its place since it was found",
             )
         };
-        let file = match open_regular(parent.descriptor()?, &name) {
-            Ok(file) => file,
+        let (file, status) = match open_regular(parent.descriptor()?, &name) {
+            Ok(opened) => opened,
             // A link, a socket, or another kind.
             Err(error) if is_other_kind(&error) => return Err(gone()),
             Err(error) => return Err(error),
         };
-        let status = Status::of(&file)?;
         match status.identity() == (self.stamp.device, self.stamp.inode) {
             true => Ok(file),
             false => Err(gone()),
