@@ -190,7 +190,9 @@ pub(super) fn guessed(
                 continue;
             }
             // Where both are, compression was interrupted, and the one that is not compressed is whole.
-            let both = entries.iter().any(|(other, _)| *other == original);
+            let both = entries
+                .binary_search_by(|(other, _)| other.cmp(&original))
+                .is_ok();
             if !both && is_of_the_tools(root, found, status).map_err(failed(found))? {
                 files.insert(
                     found.clone(),

@@ -17,6 +17,8 @@ use crate::directory::{RelativePath, beneath};
 
 /// Most bytes of a file of the control directory: far more than a note that anybody has written.
 pub(super) const FILE_BYTES_MAX: usize = 16 << 20;
+/// Most bytes of all files of one kind together: what a repository says of its snapshots is kept in memory.
+const DOCUMENTS_BYTES_MAX: usize = 1 << 30;
 const NAME: &str = ".jvs";
 
 /// An open control directory.
@@ -146,13 +148,24 @@ impl Control {
         mut read: impl FnMut(&str, &[u8]) -> Result<T, String>,
     ) -> Result<Vec<T>, ImportError> {
         let mut found = Vec::new();
+        let mut bytes_left = DOCUMENTS_BYTES_MAX;
         for name in self.names(directory)? {
             let Some(stem) = name.strip_suffix(".json") else {
                 continue;
             };
             let file = format!("{directory}/{name}");
             let read = match self.read(&file) {
-                Ok(Some(bytes)) => read(stem, &bytes),
+                Ok(Some(bytes)) if bytes.len() > bytes_left => {
+                    return Err(ImportError::TooMany {
+                        path: self.path.join(directory),
+                        what: "bytes",
+                        maximum: DOCUMENTS_BYTES_MAX,
+                    });
+                }
+                Ok(Some(bytes)) => {
+                    bytes_left -= bytes.len();
+                    read(stem, &bytes)
+                }
                 Ok(None) => continue,
                 Err(ImportError::Io { source, .. }) => Err(source.to_string()),
                 Err(error) => return Err(error),
