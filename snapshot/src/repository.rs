@@ -11,17 +11,28 @@
 //!
 //! This module does not capture, restore or remove trees.
 
+pub mod audit;
+pub mod config;
 pub mod control;
 pub mod descriptor;
 pub mod document;
 pub mod error;
 pub mod host;
+pub mod idempotency;
 pub mod identity;
 pub mod import_jvs;
+pub mod journal;
+pub mod labels;
 pub mod layout;
 pub mod lease;
+pub mod readers;
+pub mod references;
+pub mod retention;
+pub mod schedule;
 pub mod state;
+pub mod templates;
 pub mod text;
+pub mod verified;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -34,18 +45,29 @@ use cairn_types::{Clock, Randomness, SnapshotId};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+pub use audit::{AuditEntry, AuditEvent, AuditRecord, AuditReport};
+pub use config::Config;
 pub use control::{ControlDirectory, Creation, Survival};
 pub use descriptor::{
     Counts, DegradedEngine, Descriptor, EngineUse, Loss, Losses, ManifestFile, Origin, Paths, Torn,
 };
 pub use error::RepositoryError;
 pub use host::Host;
+pub use idempotency::RequestKey;
 pub use identity::{ControlMode, Identity, RepositoryId};
+pub use journal::{Intent, JournalFile, JournalRecord, OperationId, Phase};
+pub use labels::{Labels, Listing, Pin, Snapshot};
 pub use layout::Area;
 pub use lease::{Lease, LeaseError, LeaseRecord, LeaseTimes, SystemTicks, Ticks};
+pub use readers::{Reader, ReaderRecord, Readers};
+pub use references::Reference;
 pub use state::{AuditAnchor, PartSource, State};
+pub use templates::Template;
+pub use verified::{Outcome, Verification};
 
-use layout::{CONTROL_NAME, FORMAT_FILE, FORMAT_VERSION, IDENTITY_FILE, STATE_FILE, document_name};
+use layout::{
+    CONFIG_FILE, CONTROL_NAME, FORMAT_FILE, FORMAT_VERSION, IDENTITY_FILE, STATE_FILE, document_name,
+};
 
 /// What a repository works with.
 #[derive(Clone)]
@@ -121,6 +143,8 @@ impl Repository {
             },
         };
         directory.store(Area::Root, IDENTITY_FILE, &identity)?;
+        let settings = config::DEFAULT_TEXT.as_bytes();
+        directory.replace(Area::Root, CONFIG_FILE, settings, Survival::Durable)?;
         directory.store(Area::Root, STATE_FILE, &State::default())?;
         if let Some(parent) = at.parent() {
             let opened = open_directory(parent)?;
@@ -348,7 +372,8 @@ fn refuse_occupied(control: &ControlDirectory) -> Result<(), RepositoryError> {
         Err(error) => return Err(error),
     }
     let ours = |name: &String| {
-        name == IDENTITY_FILE || name == STATE_FILE || Area::ALL.iter().any(|area| area.name() == name)
+        let files = [IDENTITY_FILE, CONFIG_FILE, STATE_FILE];
+        files.contains(&name.as_str()) || Area::ALL.iter().any(|area| area.name() == name)
     };
     match control.list(Area::Root)?.iter().all(ours) {
         true => Ok(()),

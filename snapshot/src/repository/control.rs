@@ -212,10 +212,15 @@ impl ControlDirectory {
 
     /// Removes a file; durable on return. Says whether there was one. Errors: I/O.
     pub fn remove(&self, area: Area, name: &str) -> Result<bool, RepositoryError> {
+        self.unlink(area, name, Survival::Durable)
+    }
+
+    /// Removes a file. Says whether there was one. Errors: I/O.
+    pub fn unlink(&self, area: Area, name: &str, survival: Survival) -> Result<bool, RepositoryError> {
         let directory = self.area(area)?;
         match rustix::fs::unlinkat(&directory, name, AtFlags::empty()) {
             Ok(()) => {
-                self.sync_directory(&directory, area)?;
+                self.sync_if(&directory, area, survival)?;
                 Ok(true)
             }
             Err(Errno::NOENT) => Ok(false),

@@ -91,7 +91,7 @@ fn namespaces() -> io::Result<String> {
     Ok(format!("{} {}", pid.display(), time.display()).trim().to_owned())
 }
 
-/// The start time of a process; nothing if it has no entry or is a zombie.
+/// The start time of a process; nothing if it has no entry that we can see. One that has ended and was not waited for yet has one.
 fn start_of(pid: u32) -> io::Result<Option<u64>> {
     let stat = match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(stat) => stat,

@@ -322,11 +322,11 @@ impl Lease {
         let all = tokens(control)?;
         if all.iter().any(|token| *token > record.token) {
             // What was seen to be free is long past: the file is one of those that its successors removed.
-            control.remove(Area::Lock, &name)?;
+            control.unlink(Area::Lock, &name, Survival::Volatile)?;
             return Ok(None);
         }
         for lower in all.into_iter().filter(|token| *token < record.token) {
-            control.remove(Area::Lock, &name_of(lower))?;
+            control.unlink(Area::Lock, &name_of(lower), Survival::Volatile)?;
         }
         let shared = Arc::new(Shared {
             control: control.clone(),
@@ -402,7 +402,7 @@ impl Lease {
                 found: higher.token,
             });
         }
-        control.remove(Area::Lock, &name_of(record.0.token))?;
+        control.unlink(Area::Lock, &name_of(record.0.token), Survival::Volatile)?;
         record.0 = higher;
         Ok(())
     }

@@ -1,0 +1,124 @@
+//! Idempotency keys: a request that is repeated with the key of an earlier one gets that one's snapshot, and makes no second one.
+//!
+//! The record of a key is written before the descriptor of the snapshot that it names. A key whose snapshot does not exist was never
+//! used up: the save ended before its commit, or the snapshot was removed since.
+
+use cairn_types::{SnapshotId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::document::{self, Document, EncodeError};
+use super::error::RepositoryError;
+use super::layout::{Area, document_name};
+use super::lease::Lease;
+use super::{Repository, Survival, text};
+use crate::directory::Digest;
+
+/// Longest key, in bytes.
+pub const KEY_BYTES_MAX: usize = 1024;
+
+/// A key that a client chose, as its hash: what the client wrote stays with the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestKey {
+    /// BLAKE3 of the key.
+    pub key: Digest,
+    /// BLAKE3 of what was asked for, in a form that the caller chooses: the same key with another request is a mistake.
+    pub request: Digest,
+}
+
+impl RequestKey {
+    /// A key of 1 to [`KEY_BYTES_MAX`] bytes, for what `request` describes. Errors: the key is empty or too long.
+    pub fn new(key: &str, request: &[u8]) -> Result<RequestKey, RepositoryError> {
+        if key.is_empty() || key.len() > KEY_BYTES_MAX {
+            return Err(RepositoryError::Value(EncodeError::Value {
+                kind: KeyRecord::KIND,
+                what: format!("a key of {} bytes: give 1 to {KEY_BYTES_MAX}", key.len()),
+            }));
+        }
+        Ok(RequestKey {
+            key: Digest(*blake3::hash(key.as_bytes()).as_bytes()),
+            request: Digest(*blake3::hash(request).as_bytes()),
+        })
+    }
+}
+
+/// `keys/HASH.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyRecord {
+    /// The hash of the key; also the name of the file.
+    #[serde(with = "text")]
+    pub key: Digest,
+    /// The hash of what was asked for.
+    #[serde(with = "text")]
+    pub request: Digest,
+    /// The snapshot that the request makes.
+    #[serde(with = "text")]
+    pub snapshot: SnapshotId,
+    /// When.
+    #[serde(with = "text")]
+    pub created: Timestamp,
+}
+
+impl Document for KeyRecord {
+    const KIND: &'static str = "key";
+}
+
+impl Repository {
+    /// The snapshot that an earlier request with this key made; nothing if there is none. Errors: the key was used for another request
+    /// ([`RepositoryError::KeyReused`]); damage; I/O.
+    pub fn known_request(&self, key: &RequestKey) -> Result<Option<SnapshotId>, RepositoryError> {
+        let name = document_name(&key.key);
+        let Some(record) = self.control().load::<KeyRecord>(Area::Keys, &name)? else {
+            return Ok(None);
+        };
+        if record.key != key.key {
+            return Err(self
+                .control()
+                .damaged(Area::Keys, &name, "it is of another key".to_owned()));
+        }
+        match self.descriptor(record.snapshot) {
+            Ok(_) if record.request != key.request => Err(RepositoryError::KeyReused {
+                snapshot: record.snapshot,
+            }),
+            Ok(_) => Ok(Some(record.snapshot)),
+            Err(RepositoryError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes down which snapshot a request is about to make: before its descriptor is published. Errors: the lease is lost, I/O.
+    pub fn remember_request(
+        &self,
+        lease: &Lease,
+        key: &RequestKey,
+        snapshot: SnapshotId,
+    ) -> Result<(), RepositoryError> {
+        let record = KeyRecord {
+            key: key.key,
+            request: key.request,
+            snapshot,
+            created: self.parts().clock.now(),
+        };
+        let bytes = document::encode(&record)?;
+        lease.check()?;
+        self.control()
+            .replace(Area::Keys, &document_name(&key.key), &bytes, Survival::Durable)
+    }
+
+    /// Removes the keys of before `before`, and those that are damaged. Gives how many. Errors: the lease is lost, I/O.
+    pub fn forget_requests(&self, lease: &Lease, before: Timestamp) -> Result<u64, RepositoryError> {
+        let mut removed = 0;
+        for name in self.control().list(Area::Keys)? {
+            let keep = match self.control().load::<KeyRecord>(Area::Keys, &name) {
+                Ok(record) => record.is_none_or(|record| record.created >= before),
+                Err(RepositoryError::Damaged { .. }) => false,
+                Err(error) => return Err(error),
+            };
+            if !keep {
+                lease.check()?;
+                removed += u64::from(self.control().remove(Area::Keys, &name)?);
+            }
+        }
+        Ok(removed)
+    }
+}
