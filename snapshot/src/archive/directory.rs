@@ -18,8 +18,8 @@ mod write;
 
 use cairn_types::ChunkId;
 
-pub(crate) use push::{DirectoryPush, ReadSums};
 pub use layout::{is_whole, layout};
+pub(crate) use push::{DirectoryPush, ReadSums};
 pub use read::{DirectoryReadError, Groups, Records, groups, read_group, records};
 pub use write::{BlockWriteError, BlockWriter};
 

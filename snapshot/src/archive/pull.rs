@@ -101,12 +101,7 @@ impl Repository {
         });
         let resumed = target.resume_after().is_some();
         let without = Arc::new(without.clone());
-        let chunks = wanted(
-            self.store.clone(),
-            tree.clone(),
-            from.clone(),
-            without.clone(),
-        );
+        let chunks = wanted(self.store.clone(), tree.clone(), from.clone(), without.clone());
         let chunks = self.store.read_ordered(chunks, self.settings.read.clone())?;
         let mut writing = Writing {
             target,

@@ -24,10 +24,10 @@ use futures_util::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
+use super::directory::{DirectoryReadError, DirectoryRoot};
 use super::error::ArchiveError;
 use super::reclaim::Condemned;
 use super::report::{Archive, Progress};
-use super::directory::{DirectoryReadError, DirectoryRoot};
 use super::root::{
     ARCHIVES_PREFIX, ArchiveRoot, Content, ROOT_BYTES_MAX, ROOT_VERSION, RootError, root_name, snapshot_of,
 };

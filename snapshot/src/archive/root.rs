@@ -243,9 +243,7 @@ impl StoredDirectory {
         let counts = &directory.counts;
         let index = directory.index.iter();
         StoredDirectory {
-            index: index
-                .map(|part| (part.chunk.to_string(), part.length))
-                .collect(),
+            index: index.map(|part| (part.chunk.to_string(), part.length)).collect(),
             blocks: directory.blocks,
             entries: counts.entries,
             files: counts.files,

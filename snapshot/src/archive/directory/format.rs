@@ -46,7 +46,9 @@ pub fn read_index(bytes: &[u8]) -> Result<Vec<BlockReference>, TreeDamage> {
         let first = path.map_err(|_| reader.damage("the path of a block"))?;
         let number = reader.u64("the number of entries of a block")?;
         let continues = number & 1 != 0;
-        let entries = u32::try_from(number >> 1).ok().filter(|entries| *entries > 0 || continues);
+        let entries = u32::try_from(number >> 1)
+            .ok()
+            .filter(|entries| *entries > 0 || continues);
         let entries = entries.ok_or_else(|| reader.damage("the number of entries of a block"))?;
         let in_order = blocks.last().is_none_or(|last| match continues {
             true => last.first <= first,

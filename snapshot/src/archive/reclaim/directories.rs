@@ -71,7 +71,9 @@ impl Repository {
             match read_group(&nodes, &group, plain) {
                 Ok(records) => {
                     for record in &records {
-                        let Body::File(file) = &record.entry.body else { continue };
+                        let Body::File(file) = &record.entry.body else {
+                            continue;
+                        };
                         for run in &file.runs {
                             if let Run::Chunk(id, _) = run {
                                 marks.live.insert(id)?;

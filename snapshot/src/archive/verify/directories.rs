@@ -54,7 +54,9 @@ impl Repository {
             };
             let mut clean = true;
             for record in &records {
-                let Body::File(file) = &record.entry.body else { continue };
+                let Body::File(file) = &record.entry.body else {
+                    continue;
+                };
                 for (at, id, length) in chunks_of(file) {
                     let Some(damage) = self.chunk_damage(snapshot, at, &id, length, wrong)? else {
                         continue;

@@ -34,6 +34,8 @@ pub const READERS_MAX: usize = 16;
 pub const TORN_TOLD_MAX: usize = 1000;
 /// A stamp that is younger than the start of the capture less this proves nothing: clocks of file systems tick slowly.
 const RACY_NANOSECONDS: u32 = 10_000_000;
+/// Longest run of zeros that a hole is described by.
+const ZEROS_BYTES_MAX: u32 = 1 << 31;
 /// Most entries that wait for the pipeline, about.
 const QUEUE_MAX: usize = 32_768;
 
@@ -112,11 +114,14 @@ pub fn capture(repository: &Repository, capture: ChunksCapture<'_>) -> Result<Ch
         return Err(ChunksError::Exists { snapshot });
     }
     // A manifest that is not of the archive would name chunks that are not there.
-    let previous = capture.previous.map(|previous| previous.manifest).filter(|manifest| {
-        let summary = manifest.summary();
-        push.base()
-            .is_some_and(|base| base.tree_hash == summary.tree_hash && base.counts == summary.counts)
-    });
+    let previous = capture
+        .previous
+        .map(|previous| previous.manifest)
+        .filter(|manifest| {
+            let summary = manifest.summary();
+            push.base()
+                .is_some_and(|base| base.tree_hash == summary.tree_hash && base.counts == summary.counts)
+        });
     progress.enter(Phase::Transferring);
     if let Some(previous) = previous {
         let counts = previous.summary().counts;
@@ -167,7 +172,13 @@ pub fn capture(repository: &Repository, capture: ChunksCapture<'_>) -> Result<Ch
         bytes: sums.read_bytes,
     };
     let based = previous.is_some();
-    let pushed = push.publish((index, blocks), manifest.counts, manifest.tree_hash, read, progress)?;
+    let pushed = push.publish(
+        (index, blocks),
+        manifest.counts,
+        manifest.tree_hash,
+        read,
+        progress,
+    )?;
     Ok(ChunksCaptured {
         pushed,
         manifest,
@@ -232,6 +243,39 @@ struct Waiting {
     passed: usize,
     /// Files of the pipeline that are still to be heard of.
     fed: usize,
+    /// Bytes of the file that its runs are of so far.
+    known: u64,
+    /// Holes of the file that its runs are of so far.
+    holes: usize,
+    /// Its runs are those of the snapshot before.
+    kept: bool,
+}
+
+impl Waiting {
+    /// Adds a run of data, and before it the holes that are there.
+    fn add(&mut self, run: Option<Run>) {
+        let Body::File(file) = &mut self.record.entry.body else {
+            return;
+        };
+        while let Some(hole) = file
+            .holes
+            .get(self.holes)
+            .filter(|hole| hole.offset == self.known)
+        {
+            self.holes += 1;
+            self.known += hole.length;
+            let mut rest = hole.length;
+            while rest > 0 {
+                let length = u32::try_from(rest).unwrap_or(ZEROS_BYTES_MAX);
+                file.runs.push(Run::Zeros(length));
+                rest -= u64::from(length);
+            }
+        }
+        if let Some(run) = run {
+            self.known += u64::from(run.length());
+            file.runs.push(run);
+        }
+    }
 }
 
 /// A batch on its way.
@@ -445,7 +489,10 @@ impl Driver<'_> {
             bytes = record.entry.attributes.size;
         }
         self.progress.add(1, bytes);
-        self.wait(record, 0, 0)
+        if self.queue.is_empty() {
+            return self.describe(record);
+        }
+        self.wait(record, true, 0, 0)
     }
 
     /// An entry whose data is here.
@@ -463,7 +510,7 @@ impl Driver<'_> {
         self.progress.add(1, data.len() as u64);
         if let Some(first) = self.first_name(&record, identity, links) {
             record.entry.body = Body::Link(first);
-            return self.wait(record, 0, 0);
+            return self.wait(record, false, 0, 0);
         }
         if let Body::File(_) = &record.entry.body {
             self.sums.read_files += 1;
@@ -474,7 +521,7 @@ impl Driver<'_> {
             self.feeder.write(data).map_err(ArchiveError::from)?;
             self.feeder.end_file().map_err(ArchiveError::from)?;
         }
-        self.wait(record, 0, fed)
+        self.wait(record, false, 0, fed)
     }
 
     /// An entry whose data is not here: another name, or a file that is fed as it is read.
@@ -485,7 +532,7 @@ impl Driver<'_> {
         {
             record.entry.body = Body::Link(first.clone());
             self.progress.add(1, 0);
-            return self.wait(record, 0, 0);
+            return self.wait(record, false, 0, 0);
         }
         // What is complete need not wait for a long file.
         self.advance()?;
@@ -509,7 +556,7 @@ impl Driver<'_> {
         self.sums.read_bytes += bytes;
         self.progress.add(1, 0);
         self.tell();
-        self.wait(record, passed, fed)
+        self.wait(record, false, passed, fed)
     }
 
     fn torn(&mut self, path: &RelativePath) {
@@ -519,11 +566,15 @@ impl Driver<'_> {
         }
     }
 
-    fn wait(&mut self, record: Record, passed: usize, fed: usize) -> Result<(), ChunksError> {
-        if self.queue.is_empty() && passed + fed == 0 {
-            return self.describe(record);
-        }
-        self.queue.push_back(Waiting { record, passed, fed });
+    fn wait(&mut self, record: Record, kept: bool, passed: usize, fed: usize) -> Result<(), ChunksError> {
+        self.queue.push_back(Waiting {
+            record,
+            passed,
+            fed,
+            known: 0,
+            holes: 0,
+            kept,
+        });
         if self.queue.len() >= QUEUE_MAX {
             self.feeder.flush().map_err(ArchiveError::from)?;
         }
@@ -540,14 +591,13 @@ impl Driver<'_> {
                     Some(Heard::End) if first.passed > 0 => first.passed -= 1,
                     Some(Heard::End) => first.fed -= 1,
                     Some(Heard::Run(_)) if first.passed > 0 => {}
-                    Some(Heard::Run(run)) => {
-                        if let Body::File(file) = &mut first.record.entry.body {
-                            file.runs.push(run);
-                        }
-                    }
+                    Some(Heard::Run(run)) => first.add(Some(run)),
                 }
             }
-            if let Some(first) = self.queue.pop_front() {
+            if let Some(mut first) = self.queue.pop_front() {
+                if !first.kept {
+                    first.add(None);
+                }
                 self.describe(first.record)?;
             }
         }

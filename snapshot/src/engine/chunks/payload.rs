@@ -127,10 +127,13 @@ impl<'a> ChunksPayload<'a> {
             file: Arc::new([]),
             next: 0,
         };
-        let chunks = self.repository.read_ordered(chunks).map_err(|source| ChunksError::Data {
-            path: RelativePath::root(),
-            source,
-        })?;
+        let chunks = self
+            .repository
+            .read_ordered(chunks)
+            .map_err(|source| ChunksError::Data {
+                path: RelativePath::root(),
+                source,
+            })?;
         Ok(Files {
             plan,
             chunks,
@@ -202,10 +205,13 @@ impl FileContent<'_> {
             if *at >= end {
                 break;
             }
-            let data = self.repository.read_chunk(id, *length).map_err(|source| ChunksError::Data {
-                path: self.path.clone(),
-                source,
-            })?;
+            let data = self
+                .repository
+                .read_chunk(id, *length)
+                .map_err(|source| ChunksError::Data {
+                    path: self.path.clone(),
+                    source,
+                })?;
             let from = offset.max(*at);
             let to = end.min(at + u64::from(*length));
             // Both lie in the chunk and in the buffer, whose lengths fit.
@@ -350,10 +356,7 @@ impl Wanted<'_> {
     ///
     /// # Errors
     /// `Data` if something of it cannot be read; `Write` if `take` says so. The next file can be had all the same.
-    pub fn data(
-        self,
-        mut take: impl FnMut(u64, &[u8]) -> std::io::Result<()>,
-    ) -> Result<(), ChunksError> {
+    pub fn data(self, mut take: impl FnMut(u64, &[u8]) -> std::io::Result<()>) -> Result<(), ChunksError> {
         for (at, _, _) in self.chunks.iter() {
             let data = self.files.take().map_err(|source| ChunksError::Data {
                 path: self.entry.path.clone(),

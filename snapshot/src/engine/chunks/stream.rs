@@ -14,6 +14,9 @@ use crate::directory::read::{ATTEMPTS, Piece, holes, read_data};
 use crate::directory::walk::Found;
 use crate::directory::{Body, ContentHasher, FileBody, Record, Status, xattr};
 
+/// Longest hole, in bytes: every 2 GiB of a hole are a run of zeros in the manifest.
+pub const HOLE_BYTES_MAX: u64 = 1 << 46;
+
 /// What was fed of a file.
 pub(super) struct Streamed {
     /// Everything but the runs.
@@ -105,6 +108,12 @@ fn feed<S: RunSink>(
         true => holes(&file, size)?,
         false => Vec::new(),
     };
+    if holes.iter().any(|hole| hole.length > HOLE_BYTES_MAX) {
+        return Err(Stop::Io(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("it has a hole of more than {HOLE_BYTES_MAX} bytes"),
+        )));
+    }
     let mut hasher = ContentHasher::new();
     let (mut open, mut runs, mut bytes) = (false, 0, 0);
     let end = read_data(&file, size, &holes, |piece| {
