@@ -14,6 +14,8 @@ mod format;
 mod layout;
 mod push;
 mod read;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use cairn_types::ChunkId;
