@@ -21,6 +21,7 @@ mod sizes;
 pub mod tree;
 mod verify;
 
+pub use directory::DirectoryArchive;
 pub use ends::{Source, SourceError, Target, TargetError};
 pub use error::ArchiveError;
 pub use report::{

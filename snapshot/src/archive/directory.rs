@@ -25,7 +25,7 @@ pub(crate) use push::{DirectoryPush, ReadSums};
 pub use read::{DirectoryReadError, Groups, Records, groups, read_group, records};
 pub use write::{BlockWriteError, BlockWriter};
 
-use super::report::TreeCounts;
+use super::report::{Archive, TreeCounts};
 use crate::directory::{Digest, RelativePath};
 use crate::manifest::EntryCounts;
 
@@ -36,6 +36,17 @@ pub struct DirectoryRoot {
     pub index: Vec<IndexPart>,
     /// Blocks.
     pub blocks: u64,
+    /// What is in the tree.
+    pub counts: EntryCounts,
+    /// The hash of the whole manifest, if the data of every file is known.
+    pub tree_hash: Option<Digest>,
+}
+
+/// An archive of a plain directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectoryArchive {
+    /// What is told of every archive.
+    pub archive: Archive,
     /// What is in the tree.
     pub counts: EntryCounts,
     /// The hash of the whole manifest, if the data of every file is known.

@@ -24,7 +24,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use super::directory::{DirectoryReadError, DirectoryRoot};
+use super::directory::{DirectoryArchive, DirectoryReadError, DirectoryRoot};
 use super::error::ArchiveError;
 use super::reclaim::Condemned;
 use super::report::{Archive, Progress};
@@ -478,6 +478,24 @@ impl Repository {
             tracing::warn!(store = %self.url(), %snapshot, %error, "an archive cannot be read");
         }
         Ok(roots.into_iter().map(|root| root.archive).collect())
+    }
+
+    /// The archives of plain directories, newest snapshot first, with what their roots say. One that cannot be read is passed over, as by
+    /// [`Repository::archives`].
+    ///
+    /// # Errors
+    /// `Objects`.
+    pub fn directories(&self) -> Result<Vec<DirectoryArchive>, ArchiveError> {
+        let (roots, _) = self.roots()?;
+        let directory = |root: ArchiveRoot| match root.content {
+            Content::Directory(directory) => Some(DirectoryArchive {
+                archive: root.archive,
+                counts: directory.counts,
+                tree_hash: directory.tree_hash,
+            }),
+            Content::Tree(_) => None,
+        };
+        Ok(roots.into_iter().filter_map(directory).collect())
     }
 
     /// The archive that a reference means: a whole id; else the newest (`None`, or `latest`); else the newest with this tag; else

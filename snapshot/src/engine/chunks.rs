@@ -12,6 +12,7 @@
 //! leaves, is for the repository to say.
 
 mod capture;
+mod driver;
 mod load;
 mod payload;
 mod stream;

@@ -88,23 +88,36 @@ impl Ground {
         number: u8,
         previous: Option<u8>,
     ) -> Result<ChunksCaptured, ChunksError> {
+        let walk = WalkOptions {
+            threads: 1,
+            ..WalkOptions::default()
+        };
+        self.capture_with(repository, number, previous, walk, later(), &Progress::new())
+    }
+
+    pub fn capture_with(
+        &self,
+        repository: &Repository,
+        number: u8,
+        previous: Option<u8>,
+        walk: WalkOptions,
+        racy_after: Timestamp,
+        progress: &Progress,
+    ) -> Result<ChunksCaptured, ChunksError> {
         let work = File::open(self.work()).unwrap();
         let before = previous.map(|number| self.manifest(number));
         let chunks = ChunksCapture {
             source: work.as_fd(),
             description: description(number),
-            walk: WalkOptions {
-                threads: 1,
-                ..WalkOptions::default()
-            },
+            walk,
             previous: previous.zip(before.as_ref()).map(|(number, manifest)| Previous {
                 snapshot: id(number),
                 manifest,
             }),
             manifest: self.new_manifest(number, true),
-            racy_after: later(),
+            racy_after,
             readers: 2,
-            progress: &Progress::new(),
+            progress,
         };
         capture(repository, chunks)
     }

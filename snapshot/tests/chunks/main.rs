@@ -1,6 +1,7 @@
 //! The engine `archive`: what is captured of a plain directory comes back, whatever happens in between.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod changes;
 mod damage;
 mod faults;
 mod ground;

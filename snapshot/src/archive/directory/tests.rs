@@ -292,3 +292,31 @@ fn a_block_that_is_another_one_is_told() {
     assert!(found.next().unwrap().is_err());
     assert_eq!(found.count(), all.len());
 }
+
+#[test]
+fn no_bytes_make_a_reader_panic() {
+    let blocks: Vec<BlockReference> = (0..40)
+        .map(|number: u8| block(&format!("a/{number:03}"), number % 5 == 4, 3, number))
+        .collect();
+    let sound = index_of(&blocks);
+    let mut state = 7u64;
+    let mut random = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) as usize
+    };
+    let mut read = 0;
+    for _ in 0..20_000 {
+        let mut bytes = sound.clone();
+        for _ in 0..=random() % 4 {
+            let at = random() % bytes.len();
+            bytes[at] = random() as u8;
+        }
+        bytes.truncate(bytes.len() - random() % 3 * random() % 40);
+        if let Ok(blocks) = read_index(&bytes) {
+            read += 1;
+            // Whatever is believed is in order.
+            assert!(blocks.is_sorted_by(|a, b| a.first < b.first || (b.continues && a.first == b.first)));
+        }
+    }
+    assert!(read > 100, "{read}");
+}
