@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use cairn_content::codec::Compression;
 use cairn_snapshot::archive::{Progress, RepositoryParts, RepositorySettings};
-use cairn_snapshot::directory::{Body, RelativePath};
+use cairn_snapshot::directory::{Body, RelativePath, read};
 use cairn_snapshot::engine::chunks::{ChunksError, ChunksPayload};
 use cairn_snapshot::manifest::ManifestReader;
 
@@ -258,4 +258,32 @@ fn a_file_that_changes_is_one_of_its_states_or_torn() {
     assert_eq!(captured.torn_files, 0);
     let payload = ChunksPayload::open(&repository, id(9), &Progress::new()).unwrap();
     assert_same(&things_in(&payload).unwrap(), &things);
+}
+
+#[test]
+fn holes_are_told_as_the_file_system_tells_them() {
+    let (place, ground) = (Place::new(), Ground::new());
+    odd_things(&ground);
+    // Room behind the end, and room that was never written.
+    let keep = rustix::fs::FallocateFlags::KEEP_SIZE;
+    for (name, length) in [("sparse", 30 << 20), ("small with a hole", 1 << 20)] {
+        let file = OpenOptions::new().write(true).open(ground.path(name)).unwrap();
+        rustix::fs::fallocate(&file, keep, 12 << 20, length).unwrap();
+    }
+    let reserved = fs::File::create(ground.path("reserved")).unwrap();
+    rustix::fs::fallocate(&reserved, rustix::fs::FallocateFlags::empty(), 0, 300_000).unwrap();
+    let repository = place.open(1);
+    ground.capture(&repository, 1, None);
+    let mut sparse = 0;
+    for record in ground.manifest(1).records() {
+        let entry = record.unwrap().entry;
+        if let Body::File(file) = &entry.body {
+            let path = ground.work().join(entry.path.as_path());
+            let expected = read::holes(fs::File::open(path).unwrap(), entry.attributes.size).unwrap();
+            assert_eq!(file.holes, expected, "{}", entry.path);
+            sparse += usize::from(!expected.is_empty());
+        }
+    }
+    assert!(sparse >= 3, "{sparse}");
+    assert_holds(&repository, 1, &ground.things());
 }

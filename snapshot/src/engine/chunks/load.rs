@@ -4,9 +4,12 @@
 //! Memory: what a batch announces is bounded ([`BATCH_ENTRIES`], [`BATCH_BYTES`]); how many are on their way is for who makes them to bound.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use parking_lot::Mutex;
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
 
 use super::ChunksError;
 use crate::directory::digest::ContentHasher;
@@ -241,27 +244,23 @@ fn load_small(found: Found, rules: Rules, data: &mut Vec<u8>) -> Result<Loaded, 
         Err(error) => return Err(unreadable(error)),
     };
     let start = data.len();
-    let mut status = Status::of(&file).map_err(&unreadable)?;
+    // What the walk has found is the state before: that the file still has it afterwards says that it had it all the time.
+    let mut status = Status {
+        attributes: found.attributes.clone(),
+        stamp: found.stamp,
+        links: found.links,
+        allocated_bytes: found.allocated_bytes,
+    };
     for attempt in 1..=ATTEMPTS {
         let size = status.attributes.size;
-        let sparse = status.allocated_bytes < size && !holes(&file, size).map_err(&unreadable)?.is_empty();
-        if size > SMALL_BYTES || sparse {
-            data.truncate(start);
+        data.truncate(start);
+        // What a file takes up on disk does not tell: it may have holes, and room behind its end.
+        if size > SMALL_BYTES || !holes(&file, size).map_err(&unreadable)?.is_empty() {
             let record = record_of(&found, Body::File(FileBody::default()), rules);
             drop(file);
             return Ok(Loaded::WithoutData(Box::new((found, record))));
         }
-        data.resize(start + size as usize, 0);
-        let mut read = 0;
-        while start + read < data.len() {
-            match rustix::io::pread(&file, &mut data[start + read..], read as u64) {
-                Ok(0) => break,
-                Ok(more) => read += more,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(unreadable(error.into())),
-            }
-        }
-        data.truncate(start + read);
+        let read = read_up_to(&file, data, size as usize).map_err(&unreadable)?;
         let xattrs = xattr::of_file(&file).map_err(&unreadable)?;
         let after = Status::of(&file).map_err(&unreadable)?;
         let torn = !is_same(&status, &after) || read as u64 != size;
@@ -290,6 +289,21 @@ fn load_small(found: Found, rules: Rules, data: &mut Vec<u8>) -> Result<Loaded, 
         });
     }
     Ok(Loaded::Vanished)
+}
+
+/// Adds the bytes of a file to `data`, `size` and perhaps more, and returns how many these are: fewer if there are no more.
+fn read_up_to(file: &OwnedFd, data: &mut Vec<u8>, size: usize) -> io::Result<usize> {
+    let mut read = 0;
+    while read < size {
+        data.reserve(size - read);
+        match rustix::io::pread(file, spare_capacity(data), read as u64) {
+            Ok(0) => break,
+            Ok(more) => read += more,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(read)
 }
 
 /// Whether a file is as it was.

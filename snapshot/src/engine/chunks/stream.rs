@@ -104,10 +104,7 @@ fn feed<S: RunSink>(
     progress: &Progress,
 ) -> Result<Fed, Stop> {
     let size = status.attributes.size;
-    let mut holes = match status.allocated_bytes < size {
-        true => holes(&file, size)?,
-        false => Vec::new(),
-    };
+    let mut holes = holes(&file, size)?;
     if holes.iter().any(|hole| hole.length > HOLE_BYTES_MAX) {
         return Err(Stop::Io(io::Error::new(
             io::ErrorKind::FileTooLarge,
