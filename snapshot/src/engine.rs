@@ -147,3 +147,5 @@ fn io_kind(error: &io::Error) -> ErrorKind {
         _ => ErrorKind::Unavailable,
     }
 }
+//! - [`chunks`]: as deduplicated chunks in an object store.
+pub mod chunks;

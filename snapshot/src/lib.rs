@@ -4,6 +4,7 @@
 //!   when they go.
 //! - [`directory`]: plain directories as trees of entries.
 //! - [`engine`]: how the data of a snapshot of a plain directory is captured, kept, and removed.
+//! - [`engine`]: how the data of a snapshot of a plain directory is kept.
 //! - [`manifest`]: lists of all entries of a tree, as files.
 //! - [`repository`]: what is on disk around the snapshots of a plain directory.
 

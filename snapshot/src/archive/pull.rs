@@ -81,7 +81,7 @@ impl Repository {
     /// after this has succeeded. The files in `without`, and the entries that name them, are left out.
     ///
     /// # Errors
-    /// `NotFound`, `Objects`, `Store`; `Read` or `Tree` if something is damaged or missing (see [`Repository::verify`]); `Target`,
+    /// `NotFound`, also of an archive of a plain directory; `Objects`, `Store`; `Read` or `Tree` if something is damaged or missing (see [`Repository::verify`]); `Target`,
     /// `Cancelled`.
     pub fn pull(
         &self,
@@ -92,20 +92,16 @@ impl Repository {
     ) -> Result<Pulled, ArchiveError> {
         progress.enter(Phase::Preparing);
         let root = self.require_root(archive.description.snapshot)?;
+        let tree = self.tree_of(&root)?;
         self.refresh(progress)?;
         progress.enter(Phase::Transferring);
-        progress.expect(root.tree.counts.inodes, root.tree.counts.bytes);
+        progress.expect(tree.counts.inodes, tree.counts.bytes);
         let from = target.resume_after().map_or(Key::of(InodeId(1)), |last| {
             Key::of(InodeId(last.0.saturating_add(1)))
         });
         let resumed = target.resume_after().is_some();
         let without = Arc::new(without.clone());
-        let chunks = wanted(
-            self.store.clone(),
-            root.tree.clone(),
-            from.clone(),
-            without.clone(),
-        );
+        let chunks = wanted(self.store.clone(), tree.clone(), from.clone(), without.clone());
         let chunks = self.store.read_ordered(chunks, self.settings.read.clone())?;
         let mut writing = Writing {
             target,
@@ -115,7 +111,7 @@ impl Repository {
             bytes: 0,
         };
         let nodes = Nodes(&self.store);
-        for found in records(&nodes, &root.tree, from) {
+        for found in records(&nodes, tree, from) {
             if progress.is_cancelled() {
                 return Err(ArchiveError::Cancelled);
             }

@@ -10,7 +10,7 @@ use super::ends::Source;
 use super::error::ArchiveError;
 use super::report::{Archive, Description, Phase, Progress, Pushed};
 use super::repository::{Nodes, Repository};
-use super::root::{ArchiveRoot, ROOT_BYTES_MAX, root_name};
+use super::root::{ArchiveRoot, Content, ROOT_BYTES_MAX, root_name};
 use super::tree::{NodeSink, TreeRoot, TreeWriter};
 
 mod assemble;
@@ -19,7 +19,7 @@ mod merge;
 use assemble::Assembler;
 
 /// Keeps parts of trees by a pipeline of their own.
-pub(super) struct NodePipeline<'a>(&'a Pipeline, &'a Sealing);
+pub(crate) struct NodePipeline<'a>(pub(super) &'a Pipeline, pub(super) &'a Sealing);
 
 impl NodeSink for NodePipeline<'_> {
     type Error = PipelineError;
@@ -36,7 +36,7 @@ impl NodeSink for NodePipeline<'_> {
 /// An archive to start from, and what may differ from it.
 struct Base {
     snapshot: SnapshotId,
-    root: ArchiveRoot,
+    tree: TreeRoot,
     changed: Vec<InodeId>,
 }
 
@@ -51,7 +51,7 @@ struct Sums {
 }
 
 impl Repository {
-    /// Archives a tree. On return the archive is durable, or was there already. After an error or a kill nothing is to be seen of it;
+    /// Archives a volume's tree. On return the archive is durable, or was there already. After an error or a kill nothing is to be seen of it;
     /// what was stored is found by the next push, and reclaimed if none comes.
     ///
     /// # Errors
@@ -80,7 +80,7 @@ impl Repository {
         let base = self.base(source)?;
         let mut sums = Sums::default();
         let tree = match &base {
-            Some(base) if base.changed.is_empty() => base.root.tree.clone(),
+            Some(base) if base.changed.is_empty() => base.tree.clone(),
             _ => {
                 self.refresh_once(&owned, progress)?;
                 self.transfer(source, base.as_ref(), noted, progress, &mut sums)?
@@ -95,7 +95,7 @@ impl Repository {
                 base: base.as_ref().map(|base| base.snapshot),
                 added_bytes: sums.bytes_stored,
             },
-            tree,
+            content: Content::Tree(tree),
         };
         let archive = self.publish(root, &owned)?;
         Ok(Pushed {
@@ -117,8 +117,11 @@ impl Repository {
         }
         let listed = self.listed()?;
         for snapshot in bases.into_iter().filter(|base| listed.contains(base)) {
-            let root = match self.root(snapshot) {
-                Ok(Some(root)) => root,
+            let tree = match self.root(snapshot) {
+                Ok(Some(root)) => match root.content {
+                    Content::Tree(tree) => tree,
+                    Content::Directory(_) => continue,
+                },
                 Ok(None) => continue,
                 Err(error @ (ArchiveError::Damaged { .. } | ArchiveError::NewerVersion { .. })) => {
                     tracing::warn!(%snapshot, %error, "an archive cannot be built upon: another is looked for");
@@ -129,7 +132,7 @@ impl Repository {
             if let Some(changed) = source.changed_since(snapshot).map_err(ArchiveError::Source)? {
                 return Ok(Some(Base {
                     snapshot,
-                    root,
+                    tree,
                     changed,
                 }));
             }
@@ -162,7 +165,7 @@ impl Repository {
                 }
                 Some(base) => {
                     progress.expect(base.changed.len() as u64, 0);
-                    merge::merge(&mut assembler, base.snapshot, &base.root.tree, &base.changed)?;
+                    merge::merge(&mut assembler, base.snapshot, &base.tree, &base.changed)?;
                 }
             }
             (sums.files_read, sums.bytes_read) = assembler.read();
@@ -180,7 +183,7 @@ impl Repository {
     }
 
     /// Makes an archive of what is stored.
-    fn publish(&self, root: ArchiveRoot, owned: &FenceRecord) -> Result<Archive, ArchiveError> {
+    pub(super) fn publish(&self, root: ArchiveRoot, owned: &FenceRecord) -> Result<Archive, ArchiveError> {
         let snapshot = root.archive.description.snapshot;
         let name = root_name(snapshot).map_err(ObjectError::from)?;
         let bytes = root.encode().map_err(|error| ArchiveError::Order {

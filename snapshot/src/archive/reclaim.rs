@@ -28,10 +28,11 @@ use cairn_types::{ErrorKind, InodeId, Timestamp};
 use super::error::ArchiveError;
 use super::report::{PackAction, PackVerdict, Phase, Progress, ReclaimOptions, Reclaimed};
 use super::repository::{Nodes, Repository};
-use super::root::ArchiveRoot;
-use super::tree::{Key, TreeReadError, leaves, read_leaf};
+use super::root::{ArchiveRoot, Content};
+use super::tree::{Key, TreeReadError, TreeRoot, leaves, read_leaf};
 
 mod condemned;
+mod directories;
 
 pub(super) use condemned::Condemned;
 use condemned::{CONDEMNED_MAX, Sentence};
@@ -208,6 +209,22 @@ impl Repository {
         root: &ArchiveRoot,
         progress: &Progress,
     ) -> Result<Option<ArchiveError>, ArchiveError> {
+        let missing = match &root.content {
+            Content::Tree(tree) => self.mark_tree(marks, tree, progress),
+            Content::Directory(directory) => self.mark_directory(marks, directory, progress),
+        };
+        if missing.is_ok() {
+            progress.add(1, 0);
+        }
+        missing
+    }
+
+    fn mark_tree(
+        &self,
+        marks: &Marks,
+        tree: &TreeRoot,
+        progress: &Progress,
+    ) -> Result<Option<ArchiveError>, ArchiveError> {
         let nodes = Nodes(&self.store);
         let mut failed = None;
         let enter = |node: &super::tree::NodeReference| {
@@ -222,7 +239,7 @@ impl Repository {
             }
         };
         let mut found = Vec::new();
-        for leaf in leaves(&nodes, &root.tree, Key::of(InodeId(0)), enter) {
+        for leaf in leaves(&nodes, tree, Key::of(InodeId(0)), enter) {
             if progress.is_cancelled() {
                 return Err(ArchiveError::Cancelled);
             }
@@ -241,7 +258,6 @@ impl Repository {
         if let Some(error) = failed {
             return Err(error.into());
         }
-        progress.add(1, 0);
         let missing = |error: &TreeReadError<_>| matches!(error, TreeReadError::Fetch(cause) if ErrorKind::NotFound == cairn_content::store::ChunkReadError::kind(cause));
         match found.iter().position(|error| !missing(error)) {
             Some(at) => Err(found.swap_remove(at).into()),

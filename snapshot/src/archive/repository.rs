@@ -17,20 +17,21 @@ use cairn_content::pack::{PackId, SealedPack};
 use cairn_content::pipeline::{PackStore, PipelineSettings, StoreError};
 use cairn_content::sealing::{KeyEncryptionKey, Sealing, keys};
 use cairn_content::store::{
-    ChunkReadError, ChunkStore, ChunkStoreParts, ChunkStoreSettings, ReadSettings, Refreshed,
+    ChunkReadError, ChunkStore, ChunkStoreParts, ChunkStoreSettings, OrderedChunks, ReadSettings, Refreshed,
 };
 use cairn_types::{ChunkId, Clock, Randomness, SnapshotId, Timestamp};
 use futures_util::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
+use super::directory::{DirectoryArchive, DirectoryReadError, DirectoryRoot};
 use super::error::ArchiveError;
 use super::reclaim::Condemned;
 use super::report::{Archive, Progress};
 use super::root::{
-    ARCHIVES_PREFIX, ArchiveRoot, ROOT_BYTES_MAX, ROOT_VERSION, RootError, root_name, snapshot_of,
+    ARCHIVES_PREFIX, ArchiveRoot, Content, ROOT_BYTES_MAX, ROOT_VERSION, RootError, root_name, snapshot_of,
 };
-use super::tree::NodeSource;
+use super::tree::{NodeSource, TreeRoot};
 
 /// Roots that are read at once.
 const ROOTS_IN_FLIGHT: usize = 32;
@@ -196,7 +197,7 @@ impl Work {
 }
 
 /// A registered push. Ends when it is dropped.
-pub(super) struct Registered {
+pub(crate) struct Registered {
     work: Arc<Mutex<Work>>,
     number: u64,
 }
@@ -237,7 +238,7 @@ impl PackStore for NotedStore {
 pub(super) type Roots = (Vec<ArchiveRoot>, Vec<(SnapshotId, ArchiveError)>);
 
 /// Fetches parts of trees.
-pub(super) struct Nodes<'a>(pub &'a ChunkStore);
+pub(crate) struct Nodes<'a>(pub &'a ChunkStore);
 
 impl NodeSource for Nodes<'_> {
     type Error = ChunkReadError;
@@ -352,7 +353,7 @@ impl Repository {
     }
 
     /// Brings the chunk index up to date. Errors: `Store`, `Cancelled`.
-    pub(super) fn refresh(&self, progress: &Progress) -> Result<Refreshed, ArchiveError> {
+    pub(crate) fn refresh(&self, progress: &Progress) -> Result<Refreshed, ArchiveError> {
         let refreshed = self.store.refresh(&|_| {}, progress.cancel_flag())?;
         for damage in &refreshed.damages {
             tracing::warn!(store = %self.url(), ?damage, "an object among the packs cannot be used: run `cairn archive verify`");
@@ -479,6 +480,24 @@ impl Repository {
         Ok(roots.into_iter().map(|root| root.archive).collect())
     }
 
+    /// The archives of plain directories, newest snapshot first, with what their roots say. One that cannot be read is passed over, as by
+    /// [`Repository::archives`].
+    ///
+    /// # Errors
+    /// `Objects`.
+    pub fn directories(&self) -> Result<Vec<DirectoryArchive>, ArchiveError> {
+        let (roots, _) = self.roots()?;
+        let directory = |root: ArchiveRoot| match root.content {
+            Content::Directory(directory) => Some(DirectoryArchive {
+                archive: root.archive,
+                counts: directory.counts,
+                tree_hash: directory.tree_hash,
+            }),
+            Content::Tree(_) => None,
+        };
+        Ok(roots.into_iter().filter_map(directory).collect())
+    }
+
     /// The archive that a reference means: a whole id; else the newest (`None`, or `latest`); else the newest with this tag; else
     /// the one whose id begins with these digits, at least four.
     ///
@@ -547,14 +566,85 @@ impl Repository {
     pub fn identity(&self, archive: &Archive) -> Result<[u8; 32], ArchiveError> {
         let root = self.require_root(archive.description.snapshot)?;
         let mut hasher = blake3::Hasher::new();
-        hasher
-            .update(&archive.description.snapshot.0)
-            .update(&root.tree.chunk.0);
+        hasher.update(&archive.description.snapshot.0);
+        match &root.content {
+            Content::Tree(tree) => {
+                hasher.update(&tree.chunk.0);
+            }
+            Content::Directory(directory) => {
+                for part in &directory.index {
+                    hasher.update(&part.chunk.0);
+                }
+            }
+        }
         Ok(*hasher.finalize().as_bytes())
     }
 
+    /// The tree of a volume's archive. Errors: `NotFound` if it is of a plain directory.
+    pub(super) fn tree_of<'a>(&self, root: &'a ArchiveRoot) -> Result<&'a TreeRoot, ArchiveError> {
+        match &root.content {
+            Content::Tree(tree) => Ok(tree),
+            Content::Directory(_) => Err(self.of_other_kind(root, "a volume", "a plain directory")),
+        }
+    }
+
+    /// The manifest of a directory's archive. Errors: `NotFound` if it is of a volume.
+    pub(crate) fn directory_of<'a>(&self, root: &'a ArchiveRoot) -> Result<&'a DirectoryRoot, ArchiveError> {
+        match &root.content {
+            Content::Directory(directory) => Ok(directory),
+            Content::Tree(_) => Err(self.of_other_kind(root, "a plain directory", "a volume")),
+        }
+    }
+
+    /// Reads parts of archives.
+    pub(crate) fn nodes(&self) -> Nodes<'_> {
+        Nodes(&self.store)
+    }
+
+    /// Whether chunks are named by the hash of their bytes alone.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.store.sealing().is_plain()
+    }
+
+    /// Reads chunks ahead: as [`ChunkStore::read_ordered`].
+    pub(crate) fn read_ordered(
+        &self,
+        wanted: impl Iterator<Item = (ChunkId, u32)> + Send + 'static,
+    ) -> Result<OrderedChunks, ChunkReadError> {
+        self.store.read_ordered(wanted, self.settings.read.clone())
+    }
+
+    /// Reads a chunk: as [`ChunkStore::read`].
+    pub(crate) fn read_chunk(&self, id: &ChunkId, length: u32) -> Result<Bytes, ChunkReadError> {
+        self.store.read(id, length)
+    }
+
+    /// Why a manifest cannot be read.
+    pub(crate) fn directory_error(&self, error: DirectoryReadError<ChunkReadError>) -> ArchiveError {
+        let what = error.to_string();
+        let chunk = match error {
+            DirectoryReadError::Fetch(cause) => return cause.into(),
+            DirectoryReadError::Index { chunk, .. }
+            | DirectoryReadError::Block { chunk, .. }
+            | DirectoryReadError::Other { chunk } => chunk,
+        };
+        ArchiveError::Damaged {
+            store: self.url(),
+            object: format!("chunk {chunk}"),
+            what,
+        }
+    }
+
+    fn of_other_kind(&self, root: &ArchiveRoot, wanted: &str, found: &str) -> ArchiveError {
+        let snapshot = root.archive.description.snapshot;
+        ArchiveError::NotFound {
+            store: self.url(),
+            reference: format!("{snapshot} of {wanted}: that one is of {found}"),
+        }
+    }
+
     /// The root of an archive that was there a moment ago.
-    pub(super) fn require_root(&self, snapshot: SnapshotId) -> Result<ArchiveRoot, ArchiveError> {
+    pub(crate) fn require_root(&self, snapshot: SnapshotId) -> Result<ArchiveRoot, ArchiveError> {
         self.root(snapshot)?.ok_or_else(|| ArchiveError::NotFound {
             store: self.url(),
             reference: snapshot.to_string(),

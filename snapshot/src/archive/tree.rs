@@ -7,7 +7,7 @@
 //! The bytes are drawn in `docs/formats/archive.md`. This module knows neither packs nor object stores: it is handed something
 //! that keeps chunks ([`NodeSink`]) and something that fetches them ([`NodeSource`]).
 
-mod codec;
+pub(super) mod codec;
 mod format;
 mod read;
 #[cfg(test)]

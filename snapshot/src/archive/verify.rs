@@ -19,8 +19,10 @@ use super::error::ArchiveError;
 use super::reclaim::Marks;
 use super::report::{Damage, Phase, Progress, Verified, VerifyOptions};
 use super::repository::{Nodes, Repository};
-use super::root::{ArchiveRoot, root_name};
-use super::tree::{Key, Part, Record, TreeReadError, leaves, read_leaf, records_of};
+use super::root::{ArchiveRoot, Content, root_name};
+use super::tree::{Key, Part, Record, TreeReadError, TreeRoot, leaves, read_leaf, records_of};
+
+mod directories;
 
 /// Most packs that are read at once.
 const READERS: usize = 4;
@@ -84,6 +86,22 @@ fn story(error: &dyn std::error::Error) -> String {
         cause = next.source();
     }
     text
+}
+
+/// Where a chunk is that cannot be read, as far as that is known; nothing if it is not the chunk that is at fault.
+fn place_of(error: &ChunkReadError) -> Result<Option<(String, Option<u64>)>, ArchiveError> {
+    let name = |pack: &PackId| -> Result<String, ArchiveError> {
+        Ok(pack_name(pack).map_err(ObjectError::from)?.to_string())
+    };
+    Ok(match error {
+        ChunkReadError::Damaged { pack, offset, .. } => Some((name(pack)?, Some(u64::from(*offset)))),
+        ChunkReadError::Length { pack, .. } => Some((name(pack)?, None)),
+        ChunkReadError::Fetch {
+            pack, offset, source, ..
+        } if source.is_not_found() => Some((name(pack)?, Some(u64::from(*offset)))),
+        ChunkReadError::Missing { .. } => Some((String::new(), None)),
+        _ => None,
+    })
 }
 
 impl Repository {
@@ -171,9 +189,16 @@ impl Repository {
         for root in &roots {
             outcome.archives += 1;
             let before = outcome.damages;
-            self.verify_archive(root, &sound, &wrong, progress, &mut |damage| {
-                tell(&mut outcome, damage)
-            })?;
+            let snapshot = root.archive.description.snapshot;
+            let mut tell = |damage| tell(&mut outcome, damage);
+            match &root.content {
+                Content::Tree(tree) => {
+                    self.verify_tree(snapshot, tree, &sound, &wrong, progress, &mut tell)?;
+                }
+                Content::Directory(directory) => {
+                    self.verify_directory(snapshot, directory, &sound, &wrong, progress, &mut tell)?;
+                }
+            }
             outcome.archives_sound += u64::from(outcome.damages == before);
         }
         Ok(outcome)
@@ -319,15 +344,15 @@ impl Repository {
         Ok(())
     }
 
-    fn verify_archive(
+    fn verify_tree(
         &self,
-        root: &ArchiveRoot,
+        snapshot: SnapshotId,
+        tree: &TreeRoot,
         sound: &cairn_content::store::Mark,
         wrong: &HashMap<ChunkId, Wrong>,
         progress: &Progress,
         tell: &mut dyn FnMut(Damage),
     ) -> Result<(), ArchiveError> {
-        let snapshot = root.archive.description.snapshot;
         let nodes = Nodes(&self.store);
         let mut failed = None;
         let enter = |node: &super::tree::NodeReference| match sound.is_marked(&node.chunk) {
@@ -339,7 +364,7 @@ impl Repository {
         };
         let mut files: BTreeMap<InodeId, Vec<Damage>> = BTreeMap::new();
         let mut told = 0;
-        for leaf in leaves(&nodes, &root.tree, Key::of(InodeId(0)), enter) {
+        for leaf in leaves(&nodes, tree, Key::of(InodeId(0)), enter) {
             if progress.is_cancelled() {
                 return Err(ArchiveError::Cancelled);
             }
@@ -371,7 +396,7 @@ impl Repository {
             return Err(error.into());
         }
         let inodes: Vec<InodeId> = files.keys().copied().collect();
-        let mut paths = self.paths(root, &inodes);
+        let mut paths = self.paths(tree, &inodes);
         for (inode, damages) in files {
             let path = paths.remove(&inode);
             for damage in damages {
@@ -426,24 +451,12 @@ impl Repository {
         snapshot: SnapshotId,
         error: TreeReadError<ChunkReadError>,
     ) -> Result<Damage, ArchiveError> {
-        let (object, offset) = match &error {
-            TreeReadError::Fetch(ChunkReadError::Damaged { pack, offset, .. }) => {
-                let name = pack_name(pack).map_err(ObjectError::from)?;
-                (name.to_string(), Some(u64::from(*offset)))
-            }
-            TreeReadError::Fetch(ChunkReadError::Length { pack, .. }) => {
-                (pack_name(pack).map_err(ObjectError::from)?.to_string(), None)
-            }
-            TreeReadError::Fetch(ChunkReadError::Fetch {
-                pack, offset, source, ..
-            }) if source.is_not_found() => {
-                let name = pack_name(pack).map_err(ObjectError::from)?;
-                (name.to_string(), Some(u64::from(*offset)))
-            }
-            TreeReadError::Fetch(ChunkReadError::Missing { .. }) | TreeReadError::Damage { .. } => {
-                (String::new(), None)
-            }
-            TreeReadError::Fetch(_) => return Err(error.into()),
+        let place = match &error {
+            TreeReadError::Fetch(cause) => place_of(cause)?,
+            TreeReadError::Damage { .. } => Some(Default::default()),
+        };
+        let Some((object, offset)) = place else {
+            return Err(error.into());
         };
         Ok(Damage {
             archive: Some(snapshot),
@@ -456,7 +469,7 @@ impl Repository {
     }
 
     /// The paths of inodes, as far as the tree can be read; of several links the first.
-    fn paths(&self, root: &ArchiveRoot, inodes: &[InodeId]) -> BTreeMap<InodeId, Vec<u8>> {
+    fn paths(&self, tree: &TreeRoot, inodes: &[InodeId]) -> BTreeMap<InodeId, Vec<u8>> {
         let mut paths = BTreeMap::new();
         if inodes.is_empty() {
             return paths;
@@ -465,7 +478,7 @@ impl Repository {
         // First the directory and the name of each; then, for each directory, its own.
         let wanted: BTreeSet<InodeId> = inodes.iter().copied().collect();
         let mut links: BTreeMap<InodeId, (InodeId, Vec<u8>)> = BTreeMap::new();
-        for leaf in leaves(&nodes, &root.tree, Key::of(InodeId(0)), |_| true).flatten() {
+        for leaf in leaves(&nodes, tree, Key::of(InodeId(0)), |_| true).flatten() {
             for (key, record) in read_leaf(&nodes, &leaf).unwrap_or_default() {
                 if let (Part::Entry(name), Record::Entry(child, _)) = (key.part, record)
                     && wanted.contains(&child)
@@ -488,7 +501,7 @@ impl Repository {
                 }
                 let found = directories
                     .entry(directory)
-                    .or_insert_with(|| self.name_of(root, directory));
+                    .or_insert_with(|| self.name_of(tree, directory));
                 let Some((parent, name)) = found else { break };
                 names.push(name.clone());
                 directory = *parent;
@@ -502,16 +515,16 @@ impl Repository {
     }
 
     /// The parent of a directory, and its name there.
-    fn name_of(&self, root: &ArchiveRoot, directory: InodeId) -> Option<(InodeId, Vec<u8>)> {
+    fn name_of(&self, tree: &TreeRoot, directory: InodeId) -> Option<(InodeId, Vec<u8>)> {
         let nodes = Nodes(&self.store);
-        let parent = records_of(&nodes, &root.tree, directory)
+        let parent = records_of(&nodes, tree, directory)
             .ok()?
             .into_iter()
             .find_map(|(_, record)| match record {
                 Record::Node(node) => Some(node.parent),
                 _ => None,
             })?;
-        let entries = records_of(&nodes, &root.tree, parent).ok()?;
+        let entries = records_of(&nodes, tree, parent).ok()?;
         let name = entries
             .into_iter()
             .find_map(|(key, record)| match (key.part, record) {
@@ -525,7 +538,7 @@ impl Repository {
     /// what a pull has to leave out.
     ///
     /// # Errors
-    /// As [`Repository::verify`]; `Tree` if the tree itself is damaged, so that it cannot be told.
+    /// As [`Repository::verify`]; `NotFound` also of an archive of a plain directory; `Tree` if the tree itself is damaged, so that it cannot be told.
     pub fn unreadable_files(
         &self,
         snapshot: SnapshotId,
@@ -533,11 +546,12 @@ impl Repository {
     ) -> Result<BTreeMap<InodeId, Damage>, ArchiveError> {
         self.refresh(progress)?;
         let root = self.require_root(snapshot)?;
+        let tree = self.tree_of(&root)?;
         let needed_by = Some(std::slice::from_ref(&root));
         let wrong = self.read_packs(None, needed_by, progress)?.chunks;
         let nodes = Nodes(&self.store);
         let mut files: BTreeMap<InodeId, Damage> = BTreeMap::new();
-        for leaf in leaves(&nodes, &root.tree, Key::of(InodeId(0)), |_| true) {
+        for leaf in leaves(&nodes, tree, Key::of(InodeId(0)), |_| true) {
             for (key, record) in read_leaf(&nodes, &leaf?)? {
                 for (at, id, length) in record.chunks(&key) {
                     if let Some(damage) = self.chunk_damage(snapshot, at, &id, length, &wrong)? {
@@ -547,7 +561,7 @@ impl Repository {
             }
         }
         let inodes: Vec<InodeId> = files.keys().copied().collect();
-        let mut paths = self.paths(&root, &inodes);
+        let mut paths = self.paths(tree, &inodes);
         for (inode, damage) in &mut files {
             damage.path = paths.remove(inode);
         }

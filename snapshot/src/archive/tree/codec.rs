@@ -4,7 +4,7 @@
 use super::format::TreeDamage;
 
 /// Writes an unsigned integer: 7 bits a byte, least significant first, the high bit says that more follow.
-pub(super) fn put(out: &mut Vec<u8>, mut value: u64) {
+pub(in crate::archive) fn put(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -13,18 +13,18 @@ pub(super) fn put(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Writes a signed integer: zigzag, then as unsigned.
-pub(super) fn put_signed(out: &mut Vec<u8>, value: i64) {
+pub(in crate::archive) fn put_signed(out: &mut Vec<u8>, value: i64) {
     put(out, ((value << 1) ^ (value >> 63)) as u64);
 }
 
 /// Writes a count and the bytes.
-pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(in crate::archive) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
 /// Reads from the beginning of some bytes.
-pub(super) struct Reader<'a> {
+pub(in crate::archive) struct Reader<'a> {
     whole: usize,
     rest: &'a [u8],
 }
