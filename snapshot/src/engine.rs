@@ -2,6 +2,7 @@
 //!
 //! - [`kind`]: their names; [`probe`]: which one can be used where; [`mod@capture`]: what all of them take and tell.
 //! - [`trees`]: trees of files, copied or sharing blocks; [`btrfs`] and [`juicefs`]: trees that the file system makes.
+//! - [`chunks`]: archives in an object store.
 //! - [`remove`]: removing a tree, whatever is in it.
 //!
 //! A capture makes a directory with the paths of the workspace and describes it in a manifest. It names nothing, makes nothing durable and
@@ -17,6 +18,7 @@ use crate::manifest::ManifestError;
 
 pub mod btrfs;
 pub mod capture;
+pub mod chunks;
 mod describe;
 pub mod juicefs;
 pub mod kind;
@@ -147,5 +149,3 @@ fn io_kind(error: &io::Error) -> ErrorKind {
         _ => ErrorKind::Unavailable,
     }
 }
-//! - [`chunks`]: as deduplicated chunks in an object store.
-pub mod chunks;

@@ -4,12 +4,13 @@
 //!   when they go.
 //! - [`directory`]: plain directories as trees of entries.
 //! - [`engine`]: how the data of a snapshot of a plain directory is captured, kept, and removed.
-//! - [`engine`]: how the data of a snapshot of a plain directory is kept.
 //! - [`manifest`]: lists of all entries of a tree, as files.
-//! - [`repository`]: what is on disk around the snapshots of a plain directory.
+//! - [`repository`]: what is on disk around the snapshots of a plain directory. [`operations`]: what is done with
+//!   them.
 
 pub mod archive;
 pub mod directory;
 pub mod engine;
 pub mod manifest;
+pub mod operations;
 pub mod repository;

@@ -1,0 +1,256 @@
+//! The doctor: looks at everything that a repository consists of, tells what is wrong and what to do, and, if asked to, puts right
+//! what can be put right without losing anything.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::recover::{Recovered, recover};
+use super::snapshots::{manifest, payload};
+use super::verify::{Integrity, integrity};
+use super::{OperationError, audit};
+use crate::archive::Progress;
+use crate::engine::Tools;
+use crate::repository::{Area, AuditEvent, Repository, RepositoryError};
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Nothing to do: it is told because somebody may wonder.
+    Note,
+    /// Something is left over, or unfinished: the next operation, or `--repair`, puts it right.
+    Unfinished,
+    /// Something is damaged.
+    Damage,
+}
+
+/// Something that the doctor found.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// Where.
+    pub path: PathBuf,
+    /// What, and what to do about it.
+    pub what: String,
+}
+
+/// What the doctor found and did.
+#[derive(Debug, Default)]
+pub struct Examination {
+    /// What is wrong, after the repair if there was one.
+    pub findings: Vec<Finding>,
+    /// What was put right.
+    pub repaired: Vec<Recovered>,
+    /// Snapshots that were looked at.
+    pub snapshots: u64,
+}
+
+impl Examination {
+    /// Whether nothing is damaged or unfinished.
+    pub fn is_healthy(&self) -> bool {
+        self.findings
+            .iter()
+            .all(|finding| finding.severity == Severity::Note)
+    }
+
+    fn add(&mut self, severity: Severity, path: PathBuf, what: impl Into<String>) {
+        self.findings.push(Finding {
+            severity,
+            path,
+            what: what.into(),
+        });
+    }
+}
+
+/// An error with its causes.
+fn story(error: &dyn std::error::Error) -> String {
+    let mut told = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        told.push_str(": ");
+        told.push_str(&error.to_string());
+        cause = error.source();
+    }
+    told
+}
+
+/// Examines a repository; with `repair`, puts right what was interrupted, and what can be made again. Data of files is not read: that is
+/// what verifying is for.
+///
+/// # Errors
+/// A repair cannot have the lease, or fails; nothing can be listed. Everything else is a finding.
+pub fn examine(
+    repository: &Repository,
+    tools: &Tools,
+    repair: bool,
+    progress: &Progress,
+) -> Result<Examination, OperationError> {
+    let mut found = Examination::default();
+    if repair {
+        let lease = repository.lease("doctor", Duration::from_secs(60), progress.cancel_flag())?;
+        found.repaired = recover(repository, &lease, tools, progress)?;
+        for area in Area::ALL {
+            for name in repository.control().unfinished(area)? {
+                lease.check()?;
+                repository.control().remove(area, &name)?;
+            }
+        }
+        audit(
+            repository,
+            &lease,
+            AuditEvent::Doctor,
+            None,
+            &[("repaired", found.repaired.len().to_string())],
+        );
+        lease.release()?;
+    }
+    let held = repository.lease_holder()?;
+    if let Some(holder) = &held {
+        let what = format!(
+            "{} of process {} on {} holds the lease",
+            holder.operation, holder.holder.pid, holder.holder.name
+        );
+        found.add(Severity::Note, repository.control().path_of(Area::Lock, ""), what);
+    }
+    examine_state(repository, &mut found);
+    examine_snapshots(repository, &mut found, progress)?;
+    // What is under way is nobody's residue.
+    if held.is_none() {
+        examine_residue(repository, &mut found)?;
+    }
+    if let Err(error) = repository.config() {
+        let path = repository.control().path_of(Area::Root, "config.toml");
+        found.add(Severity::Damage, path, story(&error));
+    }
+    Ok(found)
+}
+
+fn examine_state(repository: &Repository, found: &mut Examination) {
+    let path = repository.control().path_of(Area::Root, "state.json");
+    let state = match repository.state() {
+        Ok(state) => state,
+        Err(error) => return found.add(Severity::Damage, path, story(&error)),
+    };
+    if let Some(head) = state.head
+        && matches!(repository.descriptor(head), Err(RepositoryError::NotFound { .. }))
+    {
+        let what = format!(
+            "the workspace's content comes from snapshot {head}, which is gone: the next save takes its place"
+        );
+        found.add(Severity::Note, path, what);
+    }
+}
+
+fn examine_snapshots(
+    repository: &Repository,
+    found: &mut Examination,
+    progress: &Progress,
+) -> Result<(), OperationError> {
+    let control = repository.control();
+    let sequence = repository.state().map_or(0, |state| state.sequence);
+    for id in repository.snapshot_ids()? {
+        if progress.is_cancelled() {
+            return Err(OperationError::Cancelled);
+        }
+        found.snapshots += 1;
+        let name = format!("{id}.json");
+        let descriptor = match repository.descriptor(id) {
+            Ok(descriptor) => descriptor,
+            Err(error) => {
+                found.add(
+                    Severity::Damage,
+                    control.path_of(Area::Descriptors, &name),
+                    story(&error),
+                );
+                continue;
+            }
+        };
+        if descriptor.sequence > sequence {
+            let what = format!("snapshot {id} is not in the state: the next operation, or --repair, adds it");
+            found.add(
+                Severity::Unfinished,
+                control.path_of(Area::Descriptors, &name),
+                what,
+            );
+        }
+        if let Err(error) = repository.labels(&descriptor) {
+            found.add(
+                Severity::Damage,
+                control.path_of(Area::Labels, &name),
+                story(&error),
+            );
+        }
+        if let Err(error) = manifest(repository, &descriptor) {
+            found.add(
+                Severity::Damage,
+                control.path_of(Area::Manifests, &id.to_string()),
+                story(&error),
+            );
+        }
+        if let Err(error) = payload(repository, &descriptor) {
+            found.add(
+                Severity::Damage,
+                control.path_of(Area::Snapshots, &id.to_string()),
+                story(&error),
+            );
+        }
+        match integrity(repository, &descriptor) {
+            Ok(Integrity::Damaged(_, files)) => {
+                let what = format!(
+                    "{files} files of snapshot {id} were damaged when it was verified: restore them from another"
+                );
+                found.add(
+                    Severity::Damage,
+                    control.path_of(Area::Snapshots, &id.to_string()),
+                    what,
+                );
+            }
+            Ok(Integrity::Unverified | Integrity::Verified(_)) => {}
+            Err(error) => found.add(
+                Severity::Damage,
+                control.path_of(Area::Verified, &name),
+                story(&error),
+            ),
+        }
+    }
+    Ok(())
+}
+
+fn examine_residue(repository: &Repository, found: &mut Examination) -> Result<(), OperationError> {
+    let control = repository.control();
+    let ids: std::collections::BTreeSet<String> = repository
+        .snapshot_ids()?
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    for area in [Area::Staging, Area::Snapshots, Area::Manifests] {
+        for name in control.list(area)? {
+            let id = name.strip_suffix(super::verify::VERIFIED_SUFFIX).unwrap_or(&name);
+            if area == Area::Staging || !ids.contains(id) {
+                let what = "it belongs to no snapshot: the next operation, or --repair, removes it";
+                found.add(Severity::Unfinished, control.path_of(area, &name), what);
+            }
+        }
+    }
+    for file in repository.journal()? {
+        let path = control.path_of(Area::Journal, &file.name);
+        match file.record {
+            Ok(_) => found.add(
+                Severity::Unfinished,
+                path,
+                "an operation was interrupted: the next one, or --repair, finishes or undoes it",
+            ),
+            Err(error) => found.add(Severity::Damage, path, story(&error)),
+        }
+    }
+    for area in Area::ALL {
+        for name in control.unfinished(area)? {
+            found.add(
+                Severity::Unfinished,
+                control.path_of(area, &name),
+                "half-written: --repair removes it",
+            );
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! The second half of a restore: the steps are taken. Each can be taken twice, and after a kill all are taken again: so a
+//! restore that has begun to change the workspace is finished, whatever happens.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, linkat, renameat, unlinkat};
+use rustix::io::Errno;
+
+use super::staged_name;
+use super::steps::{Action, StepReader};
+use crate::archive::Progress;
+use crate::directory::RelativePath;
+use crate::directory::beneath::{c_name, open_directory};
+use crate::directory::place::{Before, Losses, PlaceError, PlaceOptions, Placer};
+use crate::operations::OperationError;
+
+/// What directories that were in the way are called, behind their name.
+const ASIDE: &[u8] = b".jvs-kept";
+
+/// What came of the steps.
+pub(super) struct Swapped {
+    /// Directories that were to go and hold what no snapshot holds: they stay.
+    pub kept: Vec<RelativePath>,
+    /// What could not be kept.
+    pub losses: Losses,
+}
+
+/// Takes steps in a workspace.
+pub(super) struct Swapper<'a> {
+    root: BorrowedFd<'a>,
+    staging: BorrowedFd<'a>,
+    placer: Placer,
+    /// The directory that was last worked in.
+    open: Option<(RelativePath, Arc<OwnedFd>)>,
+    kept: Vec<RelativePath>,
+    /// Some of the steps have been taken before.
+    again: bool,
+}
+
+impl<'a> Swapper<'a> {
+    pub fn new(root: BorrowedFd<'a>, staging: BorrowedFd<'a>, again: bool) -> Result<Self, OperationError> {
+        let own = root.try_clone_to_owned().map_err(OperationError::staging)?;
+        Ok(Swapper {
+            root,
+            staging,
+            placer: Placer::new(own, PlaceOptions::default()).map_err(OperationError::staging)?,
+            open: None,
+            kept: Vec::new(),
+            again,
+        })
+    }
+
+    /// Takes all steps. What was asked to stop goes on: a half is worse.
+    pub fn run(mut self, steps: StepReader, progress: &Progress) -> Result<Swapped, OperationError> {
+        for step in steps {
+            let step = step.map_err(OperationError::staging)?;
+            self.take(&step.path, &step.action)?;
+            progress.transferred(1);
+        }
+        Ok(Swapped {
+            kept: self.kept,
+            losses: self.placer.losses(),
+        })
+    }
+
+    fn take(&mut self, path: &RelativePath, action: &Action) -> Result<(), OperationError> {
+        let failed = |action| {
+            move |source: io::Error| PlaceError {
+                path: path.clone(),
+                action,
+                source,
+            }
+        };
+        match action {
+            Action::MakeDirectory => match self.placer.directory(path) {
+                Err(error) if error.source.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
+                _ => {}
+            },
+            Action::Put(number) => {
+                let staged = c_name(staged_name(*number).as_bytes()).map_err(failed("put in place"))?;
+                let (parent, name) = self.named(path).map_err(failed("put in place"))?;
+                match renameat(self.staging, &staged, &*parent, &name) {
+                    Ok(()) => {}
+                    // It is in its place since the attempt before.
+                    Err(Errno::NOENT) if self.again => {}
+                    Err(errno) => return Err(failed("put in place")(errno.into()).into()),
+                }
+            }
+            Action::Link(to) => {
+                let link = failed("make the hard link");
+                self.link(path, to).map_err(link)?;
+            }
+            Action::Attributes(attributes) => self.placer.attributes(path, attributes, Before::Old)?,
+            Action::Unlink => {
+                let (parent, name) = self.named(path).map_err(failed("remove"))?;
+                match unlinkat(&*parent, &name, AtFlags::empty()) {
+                    Ok(()) | Err(Errno::NOENT) => {}
+                    // A directory has taken its place in the attempt before.
+                    Err(Errno::ISDIR | Errno::PERM) if self.again => {}
+                    Err(errno) => return Err(failed("remove")(errno.into()).into()),
+                }
+            }
+            Action::RemoveDirectory => {
+                if !self.remove(path).map_err(failed("remove the directory"))? {
+                    self.kept.push(path.clone());
+                }
+            }
+            Action::ClearDirectory => {
+                if !self.remove(path).map_err(failed("remove the directory"))? {
+                    let aside = self
+                        .move_aside(path)
+                        .map_err(failed("move the directory aside"))?;
+                    self.kept.push(aside);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a directory; `false` if something is in it.
+    fn remove(&mut self, path: &RelativePath) -> io::Result<bool> {
+        let (parent, name) = self.named(path)?;
+        match unlinkat(&*parent, &name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(true),
+            Err(Errno::NOTDIR) if self.again => Ok(true),
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn link(&mut self, path: &RelativePath, to: &RelativePath) -> io::Result<()> {
+        let (from, first) = self.named(to)?;
+        let link = CString::from(c"link");
+        match unlinkat(self.staging, &link, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        linkat(&*from, &first, self.staging, &link, AtFlags::empty())?;
+        let (parent, name) = self.named(path)?;
+        Ok(renameat(self.staging, &link, &*parent, &name)?)
+    }
+
+    fn move_aside(&mut self, path: &RelativePath) -> io::Result<RelativePath> {
+        let parent_path = path.parent().unwrap_or_default();
+        let (parent, name) = self.named(path)?;
+        for attempt in 0..1000u32 {
+            let mut aside = path.name().to_vec();
+            aside.truncate(crate::directory::path::NAME_BYTES_MAX - ASIDE.len() - 4);
+            aside.extend_from_slice(ASIDE);
+            if attempt > 0 {
+                aside.extend_from_slice(attempt.to_string().as_bytes());
+            }
+            let free = rustix::fs::renameat_with(
+                &*parent,
+                &name,
+                &*parent,
+                &c_name(&aside)?,
+                rustix::fs::RenameFlags::NOREPLACE,
+            );
+            match free {
+                Ok(()) => return parent_path.join(&aside).map_err(io::Error::other),
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "a thousand names are taken",
+        ))
+    }
+
+    /// The directory that `path` is in, and its name there.
+    fn named(&mut self, path: &RelativePath) -> io::Result<(Arc<OwnedFd>, CString)> {
+        let parent = path.parent().unwrap_or_default();
+        let name = c_name(path.name())?;
+        if let Some((open, directory)) = &self.open
+            && *open == parent
+        {
+            return Ok((directory.clone(), name));
+        }
+        let directory = Arc::new(open_directory(self.root.as_fd(), &parent)?);
+        self.open = Some((parent, directory.clone()));
+        Ok((directory, name))
+    }
+}

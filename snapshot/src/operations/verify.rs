@@ -1,0 +1,266 @@
+//! Verifying: every byte of a snapshot is read and compared with what its list says. A snapshot whose files nobody has read yet gets its
+//! digests now, from its own data, and is `verified` from then on: later damage is found.
+//!
+//! The list with all digests stands beside the first one (`ID.verified`), and the outcome in `verified/ID.json`, which names it. The first list stays what
+//! the descriptor says.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cairn_types::{SnapshotId, Timestamp};
+use rustix::fs::{Mode, OFlags, fsync, openat, renameat};
+
+use super::OperationError;
+use super::payload::Payload;
+use super::snapshots::{open, payload};
+use crate::archive::{Phase, Progress};
+use crate::directory::{Body, Digest, Record, RelativePath};
+use crate::manifest::{ManifestOptions, ManifestReader, ManifestWriter};
+use crate::repository::verified::{FAULT_BYTES_MAX, FAULTS_MAX};
+use crate::repository::{self, Area, Descriptor, Outcome, Repository, RepositoryError, text};
+
+/// What the list with all digests is called, behind the id.
+pub(super) const VERIFIED_SUFFIX: &str = ".verified";
+/// Damaged files that are told.
+pub const DAMAGE_SHOWN_MAX: usize = 1000;
+
+/// How much of a snapshot is to be believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Integrity {
+    /// Nobody has read all of its data since it was captured.
+    Unverified,
+    /// It was whole at this time.
+    Verified(Timestamp),
+    /// So many of its files were damaged at this time.
+    Damaged(Timestamp, u64),
+}
+
+/// How a snapshot is verified.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct VerifyRequest {
+    /// Bytes of files that are read in a second, at most; `None`: as fast as it goes.
+    pub bytes_per_second: Option<u64>,
+}
+
+/// A file whose data is not what it was.
+#[derive(Debug)]
+pub struct FileDamage {
+    /// The file.
+    pub path: RelativePath,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// What a verification found.
+#[derive(Debug)]
+pub struct Verification {
+    /// Files that were read.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Files whose digest nobody had known.
+    pub first_read: u64,
+    /// The hash of the whole tree, if everything is whole.
+    pub tree_hash: Option<Digest>,
+    /// Damaged files, the first [`DAMAGE_SHOWN_MAX`].
+    pub damage: Vec<FileDamage>,
+    /// How many there are.
+    pub damaged: u64,
+}
+
+/// How much of a snapshot is to be believed. Errors: the outcome of its verification cannot be read.
+pub fn integrity(repository: &Repository, descriptor: &Descriptor) -> Result<Integrity, RepositoryError> {
+    Ok(match repository.verification(descriptor.id)? {
+        None => Integrity::Unverified,
+        Some(found) => match found.outcome {
+            Outcome::Sound => Integrity::Verified(found.verified),
+            Outcome::Damaged { count, .. } => Integrity::Damaged(found.verified, count),
+        },
+    })
+}
+
+/// The list with all digests, if the snapshot was verified and it is whole.
+pub(super) fn verified_manifest(
+    repository: &Repository,
+    id: SnapshotId,
+) -> Result<Option<Arc<ManifestReader>>, OperationError> {
+    let outcome = match repository.verification(id) {
+        Ok(outcome) => outcome,
+        // The first list is as good a list.
+        Err(RepositoryError::Damaged { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let Some(outcome) = outcome else {
+        return Ok(None);
+    };
+    let Ok(file) = open(repository, Area::Manifests, &format!("{id}{VERIFIED_SUFFIX}")) else {
+        return Ok(None);
+    };
+    match ManifestReader::open(file) {
+        Ok(reader)
+            if reader.summary().tree_hash.is_some() && reader.summary().tree_hash == outcome.tree_hash =>
+        {
+            Ok(Some(Arc::new(reader)))
+        }
+        Ok(_) | Err(_) => Ok(None),
+    }
+}
+
+/// Holds a rate.
+struct Pace {
+    begun: Instant,
+    bytes_per_second: Option<u64>,
+}
+
+impl Pace {
+    fn wait(&self, bytes: u64) {
+        if let Some(rate) = self.bytes_per_second {
+            let due = Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64);
+            std::thread::sleep(due.saturating_sub(self.begun.elapsed()));
+        }
+    }
+}
+
+/// Reads everything of a snapshot. Needs no lease: snapshots do not change. The outcome is durable on return.
+///
+/// # Errors
+/// The list is damaged; nothing can be read at all; `Cancelled`. Damage of files is no error, but told.
+pub fn verify(
+    repository: &Repository,
+    id: SnapshotId,
+    request: VerifyRequest,
+    progress: &Progress,
+) -> Result<Verification, OperationError> {
+    progress.enter(Phase::Verifying);
+    let _reading = repository.read_lease("verify", [id].into())?;
+    let descriptor = repository.descriptor(id)?;
+    let manifest = super::snapshots::manifest(repository, &descriptor)?;
+    let data = payload(repository, &descriptor)?;
+    let counts = manifest.summary().counts;
+    progress.expect(counts.files, counts.bytes);
+    let mut found = Verification {
+        files: 0,
+        bytes: 0,
+        first_read: 0,
+        tree_hash: manifest.summary().tree_hash,
+        damage: Vec::new(),
+        damaged: 0,
+    };
+    let control = repository.control();
+    let staging = control.area(Area::Manifests)?;
+    let temporary = format!(
+        "{id}{VERIFIED_SUFFIX}.{}",
+        cairn_types::hexadecimal::text(&control.random::<4>())
+    );
+    let mut list = match counts.unhashed {
+        0 => None,
+        _ => {
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            let file = openat(&staging, temporary.as_str(), flags, Mode::RUSR | Mode::WUSR);
+            let file = File::from(file.map_err(|error| OperationError::staging(error.into()))?);
+            let sync = file.try_clone().map_err(OperationError::staging)?;
+            Some((ManifestWriter::create(file, ManifestOptions::default())?, sync))
+        }
+    };
+    let remove = || {
+        let _ = rustix::fs::unlinkat(&staging, temporary.as_str(), rustix::fs::AtFlags::empty());
+    };
+    let pace = Pace {
+        begun: Instant::now(),
+        bytes_per_second: request.bytes_per_second,
+    };
+    for record in manifest.records() {
+        if progress.is_cancelled() {
+            remove();
+            return Err(OperationError::Cancelled);
+        }
+        let mut record = record?;
+        check_file(&mut record, &*data, &mut found)?;
+        if let Body::File(_) = &record.entry.body {
+            progress.add(1, record.entry.attributes.size);
+            pace.wait(found.bytes);
+        }
+        if let Some((list, _)) = &mut list {
+            list.push(&record)?;
+        }
+    }
+    if let Some((list, file)) = list {
+        if found.damaged > 0 {
+            remove();
+        } else {
+            let summary = list.finish()?;
+            let placed = file.sync_all().and_then(|()| {
+                renameat(
+                    &staging,
+                    temporary.as_str(),
+                    &staging,
+                    format!("{id}{VERIFIED_SUFFIX}"),
+                )?;
+                Ok(fsync(&staging)?)
+            });
+            placed.map_err(OperationError::staging)?;
+            found.tree_hash = summary.tree_hash;
+        }
+    }
+    let outcome = match found.damaged {
+        0 => Outcome::Sound,
+        count => {
+            found.tree_hash = None;
+            let told =
+                |damage: &FileDamage| format!("{}: {}", text::escape(damage.path.as_bytes()), damage.what);
+            let short = |fault: &String| fault.len() <= FAULT_BYTES_MAX;
+            let faults = found
+                .damage
+                .iter()
+                .map(told)
+                .filter(short)
+                .take(FAULTS_MAX)
+                .collect();
+            Outcome::Damaged { count, faults }
+        }
+    };
+    repository.set_verification(&repository::Verification {
+        snapshot: id,
+        verified: repository.parts().clock.now(),
+        tree_hash: found.tree_hash,
+        outcome,
+    })?;
+    Ok(found)
+}
+
+fn check_file(
+    record: &mut Record,
+    data: &dyn Payload,
+    found: &mut Verification,
+) -> Result<(), OperationError> {
+    let entry = record.entry.clone();
+    let Body::File(file) = &mut record.entry.body else {
+        return Ok(());
+    };
+    let what = match data.digest(&entry) {
+        Ok(digest) => {
+            found.files += 1;
+            found.bytes += entry.attributes.size;
+            match file.digest {
+                None => {
+                    found.first_read += 1;
+                    file.digest = Some(digest);
+                    return Ok(());
+                }
+                Some(expected) if expected == digest => return Ok(()),
+                Some(expected) => format!("its data has the hash {digest} and should have {expected}"),
+            }
+        }
+        Err(OperationError::Payload { source, .. }) => source.to_string(),
+        Err(error) => return Err(error),
+    };
+    found.damaged += 1;
+    if found.damage.len() < DAMAGE_SHOWN_MAX {
+        found.damage.push(FileDamage {
+            path: entry.path,
+            what,
+        });
+    }
+    Ok(())
+}
