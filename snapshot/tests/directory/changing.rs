@@ -13,7 +13,7 @@ use cairn_snapshot::directory::place::{Before, OPEN_DIRECTORIES_MAX};
 use cairn_snapshot::directory::read::{ATTEMPTS, read_steadily, summarize};
 use cairn_snapshot::directory::walk::OPEN_HANDLES_MAX;
 use cairn_snapshot::directory::{
-    PlaceOptions, Placer, RelativePath, Skip, TreeError, TreeOptions, Walk, WalkOptions, read_tree,
+    Body, PlaceOptions, Placer, RelativePath, Skip, TreeError, TreeOptions, Walk, WalkOptions, read_tree,
 };
 use cairn_types::{ErrorKind, FileKind};
 use rustix::fs::inotify;
@@ -232,6 +232,61 @@ fn nothing_is_written_over_what_is_there() {
         assert_eq!(error.path, there);
     }
     assert_eq!(fs::read(base.path().join("tree/d/a")).unwrap(), b"inside");
+}
+
+/// Whatever is changed at whatever moment.
+#[test]
+fn a_tree_that_changes_all_the_time_is_read_without_leaving_it() {
+    let base = places();
+    let root = File::open(base.path().join("tree")).unwrap();
+    // A file is empty between being made and being written.
+    let states = [b"inside".as_slice(), b""].map(|data| *blake3::hash(data).as_bytes());
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (d, moved) = (base.path().join("tree/d"), base.path().join("moved"));
+            while !ended.load(Ordering::Relaxed) {
+                swap(base.path());
+                fs::remove_file(&d).unwrap();
+                fs::write(&d, "inside").unwrap();
+                fs::remove_file(&d).unwrap();
+                fs::rename(&moved, &d).unwrap();
+            }
+        });
+        let mut seen = std::collections::BTreeSet::new();
+        let mut failures = Vec::new();
+        for round in 0..500 {
+            let walk = WalkOptions {
+                threads: round % 2,
+                ..WalkOptions::default()
+            };
+            let progress = Progress::new();
+            let tree = read_tree(&root, TreeOptions { walk, digests: true }, &progress).unwrap();
+            for record in tree {
+                // Nothing panics here: the other thread would not end.
+                let entry = match record {
+                    Ok(record) => record.entry,
+                    Err(error) => {
+                        failures.push(format!("{error:?}"));
+                        continue;
+                    }
+                };
+                let right = match &entry.body {
+                    Body::File(body) => body.digest.is_none_or(|digest| states.contains(&digest.0)),
+                    Body::Symlink(_) => entry.path == path("d"),
+                    _ => entry.attributes.kind == FileKind::Directory,
+                };
+                if !right {
+                    failures.push(format!("{entry:?}"));
+                }
+                seen.insert(entry.path);
+            }
+        }
+        ended.store(true, Ordering::Relaxed);
+        failures.truncate(5);
+        assert_eq!(failures, Vec::<String>::new());
+        assert!(seen.contains(&path("d")));
+    });
 }
 
 /// Events of that kind of files in a directory that wait to be read.

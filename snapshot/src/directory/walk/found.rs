@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cairn_types::FileKind;
+use rustix::io::Errno;
 
 use crate::directory::beneath::{LISTED, c_name, open_beneath, open_regular};
 use crate::directory::entry::{Attributes, Stamp, Xattr};
@@ -150,11 +151,21 @@ impl Found {
         xattr::of_name(parent.descriptor()?, &name)
     }
 
-    /// The target of a symbolic link. Errors: readlinkat(2); `InvalidInput` if it is no symbolic link.
+    /// The target of a symbolic link. Errors: readlinkat(2); `InvalidInput` if it was no symbolic link when it was found; `NotFound` if it
+    /// has vanished, or something else has taken its place since.
     pub fn read_link(&self) -> io::Result<Vec<u8>> {
+        if self.kind() != FileKind::Symlink {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it is no symbolic link",
+            ));
+        }
         let (parent, name) = self.named()?;
-        let target = rustix::fs::readlinkat(parent.descriptor()?, &name, Vec::new())?;
-        Ok(target.into_bytes())
+        match rustix::fs::readlinkat(parent.descriptor()?, &name, Vec::new()) {
+            Ok(target) => Ok(target.into_bytes()),
+            Err(Errno::INVAL) => Err(replaced()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Opens a regular file for reading, without changing its time of access where that is allowed. Errors: openat(2); `InvalidInput`
@@ -167,21 +178,15 @@ impl Found {
             ));
         }
         let (parent, name) = self.named()?;
-        let gone = || {
-            io::Error::new(
-                io::ErrorKind::NotFound,
-                "another file has taken its place since it was found",
-            )
-        };
         let (file, status) = match open_regular(parent.descriptor()?, &name) {
             Ok(opened) => opened,
             // A link, a socket, or another kind.
-            Err(error) if is_other_kind(&error) => return Err(gone()),
+            Err(error) if is_other_kind(&error) => return Err(replaced()),
             Err(error) => return Err(error),
         };
         match status.identity() == (self.stamp.device, self.stamp.inode) {
             true => Ok(file),
-            false => Err(gone()),
+            false => Err(replaced()),
         }
     }
 
@@ -193,8 +198,14 @@ impl Found {
     }
 }
 
+fn replaced() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::NotFound,
+        "something else has taken its place since it was found",
+    )
+}
+
 fn is_other_kind(error: &io::Error) -> bool {
-    use rustix::io::Errno;
     error.kind() == io::ErrorKind::InvalidInput
         || matches!(
             Errno::from_io_error(error),
