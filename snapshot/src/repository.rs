@@ -17,6 +17,7 @@ pub mod document;
 pub mod error;
 pub mod host;
 pub mod identity;
+pub mod import_jvs;
 pub mod layout;
 pub mod lease;
 pub mod state;

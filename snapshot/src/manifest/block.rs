@@ -70,6 +70,9 @@ pub enum BlockDamage {
         /// What it holds.
         found: u32,
     },
+    /// Its first record is another one than the index says.
+    #[error("its first entry is not the one that the index says")]
+    First,
     /// The lists of a file go on where no file before it says so, or do not go on where one does.
     #[error("it does not go on where the block before it ends")]
     Continuation,
@@ -570,6 +573,12 @@ impl Assembler {
     /// Records that began since then.
     pub fn begun(&self) -> u32 {
         self.begun
+    }
+
+    /// Whether the record that began last, or goes on, is at this path, as far as that is known: who begins in the middle of a record's lists
+    /// has not met it.
+    pub fn is_at(&self, path: &RelativePath) -> bool {
+        self.sequence.is_empty() || self.sequence.is_at(path)
     }
 
     /// After the last block: no record is open.

@@ -165,6 +165,11 @@ impl Sequence {
         !matches!(self.state, State::After(_))
     }
 
+    /// Whether the entry that was taken in last is at this path.
+    pub fn is_at(&self, path: &RelativePath) -> bool {
+        self.before == path.as_bytes()
+    }
+
     /// The path of the entry that was taken in last; the root at the beginning.
     pub fn before(&self) -> RelativePath {
         RelativePath::new(&self.before).unwrap_or_default()

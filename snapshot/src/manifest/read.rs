@@ -236,6 +236,9 @@ impl<'a> Records<'a> {
             let mut reader = Reader::new(&self.block, self.at);
             let record = self.assembler.next(&mut reader);
             let record = record.map_err(self.manifest.damaged(self.next - 1))?;
+            if self.at == 0 {
+                self.check_first()?;
+            }
             self.at = reader.at();
             if self.at == self.block.len() {
                 self.check_entries()?;
@@ -247,6 +250,16 @@ impl<'a> Records<'a> {
             self.from = None;
             let inside = |within: &RelativePath| record.entry.path.is_within(within);
             return Ok(self.within.as_ref().is_none_or(inside).then_some(record));
+        }
+    }
+
+    /// After the first item of a block: what the index says of it is what paths are found by.
+    fn check_first(&self) -> Result<(), ManifestError> {
+        let entry = &self.manifest.index[self.next - 1];
+        let begins = self.assembler.begun() == 1;
+        match begins != entry.continues && self.assembler.is_at(&entry.first) {
+            true => Ok(()),
+            false => Err(self.manifest.damaged(self.next - 1)(BlockDamage::First)),
         }
     }
 

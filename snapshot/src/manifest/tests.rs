@@ -3,8 +3,10 @@
 mod blocks;
 mod changes;
 mod damage;
+mod forged;
 mod golden;
 mod order;
+mod random;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
