@@ -29,7 +29,7 @@ use cairn_types::FileKind;
 use crate::directory::{Body, Digest, Entry};
 
 pub use block::{BLOCK_BYTES_MAX, BlockDamage, BlockDecoder};
-pub use changes::{Change, ChangeTotals, Changes, Differences};
+pub use changes::{Change, ChangeError, ChangeTotals};
 pub use cut::{Block, BlockCutter};
 pub use error::ManifestError;
 pub use read::{ManifestReader, Records};
