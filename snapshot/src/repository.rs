@@ -348,6 +348,23 @@ impl Repository {
         Ok(ids.filter_map(SnapshotId::parse).collect())
     }
 
+    /// Removes files that were being written when something ended, where only the holder of the lease writes. Gives how many. Errors: the lease is
+    /// lost, I/O.
+    pub fn remove_unfinished(&self, lease: &Lease) -> Result<u64, RepositoryError> {
+        let mut removed = 0;
+        for area in [
+            Area::Root,
+            Area::Descriptors,
+            Area::Labels,
+            Area::Journal,
+            Area::Keys,
+        ] {
+            lease.check()?;
+            removed += self.control.remove_unfinished(area)?;
+        }
+        Ok(removed)
+    }
+
     /// A new id for a snapshot.
     pub fn new_snapshot_id(&self) -> SnapshotId {
         SnapshotId(self.control.random())

@@ -245,8 +245,7 @@ impl ControlDirectory {
         Ok(names)
     }
 
-    /// What of a directory was being written when something ended: to be removed by who holds the lease. Errors: as of
-    /// [`ControlDirectory::list`].
+    /// What in a directory is being written, or was when its writer ended. Errors: as of [`ControlDirectory::list`].
     pub fn unfinished(&self, area: Area) -> Result<Vec<String>, RepositoryError> {
         let mut names = Vec::new();
         self.each_name(area, |name| {
@@ -255,6 +254,16 @@ impl ControlDirectory {
             }
         })?;
         Ok(names)
+    }
+
+    /// Removes what was being written in a directory when its writer ended. Only where nobody but the holder of the lease writes. Gives how many.
+    /// Errors: I/O.
+    pub(super) fn remove_unfinished(&self, area: Area) -> Result<u64, RepositoryError> {
+        let mut removed = 0;
+        for name in self.unfinished(area)? {
+            removed += u64::from(self.unlink(area, &name, Survival::Volatile)?);
+        }
+        Ok(removed)
     }
 
     fn each_name(&self, area: Area, mut visit: impl FnMut(&str)) -> Result<(), RepositoryError> {

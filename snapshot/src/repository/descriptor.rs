@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::document::Document;
 use super::host::Host;
 use super::text;
-use crate::directory::{Digest, RelativePath};
+use crate::directory::{Digest, RelativePath, place};
+use crate::manifest::EntryCounts;
 
 /// Longest note, in bytes.
 pub const NOTE_BYTES_MAX: usize = 64 << 10;
@@ -111,22 +112,51 @@ pub struct DegradedEngine {
     pub reason: String,
 }
 
-/// What a snapshot consists of.
+/// What a snapshot consists of: what its [manifest](crate::manifest) counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Counts {
     /// All entries, the root included.
     pub entries: u64,
-    /// Regular files; further names of a file count too.
+    /// Regular files, each once.
     pub files: u64,
     /// Directories, the root included.
     pub directories: u64,
-    /// Symbolic links.
+    /// Symbolic links, each once.
     pub symlinks: u64,
-    /// Fifos, sockets and devices.
+    /// Fifos, sockets and devices, each once.
     pub special: u64,
+    /// Further names of files of any type.
+    pub links: u64,
     /// Sum of the sizes of regular files, each file once.
     pub bytes: u64,
+    /// Regular files whose data had no hash when the snapshot was published.
+    pub unhashed: u64,
+}
+
+impl From<EntryCounts> for Counts {
+    fn from(counts: EntryCounts) -> Self {
+        let EntryCounts {
+            entries,
+            files,
+            directories,
+            symlinks,
+            special,
+            links,
+            bytes,
+            unhashed,
+        } = counts;
+        Counts {
+            entries,
+            files,
+            directories,
+            symlinks,
+            special,
+            links,
+            bytes,
+            unhashed,
+        }
+    }
 }
 
 /// The paths of a partial snapshot: 1 to [`PATHS_MAX`], ascending, none below another.
@@ -142,7 +172,7 @@ pub struct Paths {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ManifestFile {
-    /// BLAKE3 of the file.
+    /// The hash that names it: [`ManifestSummary::file_hash`](crate::manifest::ManifestSummary).
     #[serde(with = "text")]
     pub hash: Digest,
     /// Bytes of the file.
@@ -174,6 +204,28 @@ pub struct Loss {
     /// The first of them; at most [`LOSSES_SHOWN_MAX`], each of at most [`SHOWN_PATH_BYTES_MAX`] bytes.
     #[serde(with = "text::list")]
     pub paths: Vec<RelativePath>,
+}
+
+impl From<&place::LossCount> for Loss {
+    fn from(count: &place::LossCount) -> Self {
+        let mut loss = Loss::default();
+        count.paths.iter().for_each(|path| loss.add(path));
+        // The paths are some of all; one that is not shown counts too.
+        loss.count = count.entries;
+        loss
+    }
+}
+
+impl From<&place::Losses> for Losses {
+    fn from(losses: &place::Losses) -> Self {
+        Losses {
+            owner: Loss::from(&losses.owner),
+            mode: Loss::from(&losses.mode),
+            xattrs: Loss::from(&losses.xattrs),
+            special: Loss::from(&losses.special),
+            times: Loss::from(&losses.times),
+        }
+    }
 }
 
 /// Files that changed while they were read.

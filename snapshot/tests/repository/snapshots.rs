@@ -1,7 +1,7 @@
 //! Publishing snapshots, and the state that follows.
 
-use cairn_snapshot::directory::RelativePath;
-use cairn_snapshot::repository::{Origin, Paths, RepositoryError, State};
+use cairn_snapshot::directory::{RelativePath, place};
+use cairn_snapshot::repository::{Losses, Origin, Paths, RepositoryError, State};
 use cairn_types::{ErrorKind, SnapshotId};
 
 use crate::harness::Site;
@@ -115,4 +115,39 @@ fn a_stale_writer_never_replaces_the_state() {
     let lease = site.lease();
     assert_eq!(lease.token(), token + 1);
     site.repository.set_state(&lease, &newer).unwrap();
+}
+
+#[test]
+fn what_a_kill_left_half_written_is_no_file_and_goes() {
+    let site = Site::new();
+    let first = site.publish(|_| {});
+    for area in ["descriptors", "labels", "journal", "keys", "."] {
+        std::fs::write(site.control().join(area).join(".0123456789abcdef.tmp"), "half").unwrap();
+    }
+    // Somebody without the lease may be writing this one.
+    let verified = site.control().join("verified/.0123456789abcdef.tmp");
+    std::fs::write(&verified, "half").unwrap();
+    assert_eq!(site.repository.snapshot_ids().unwrap(), [first.id]);
+    let lease = site.lease();
+    assert_eq!(site.repository.remove_unfinished(&lease).unwrap(), 5);
+    assert_eq!(site.repository.remove_unfinished(&lease).unwrap(), 0);
+    assert!(verified.exists());
+    assert_eq!(site.repository.descriptor(first.id).unwrap(), first);
+}
+
+#[test]
+fn losses_are_counted_and_some_are_shown() {
+    let mut placed = place::Losses::default();
+    let path = |text: &str| RelativePath::new(text.as_bytes()).unwrap();
+    for number in 0..25 {
+        placed.add(place::Loss::Owner, &path(&format!("f{number}")));
+    }
+    let deep = vec!["x".repeat(200); 30].join("/");
+    placed.add(place::Loss::Xattrs, &path(&deep));
+    let losses = Losses::from(&placed);
+    assert_eq!((losses.owner.count, losses.owner.paths.len()), (25, 10));
+    assert_eq!(
+        (losses.xattrs.count, losses.xattrs.paths.len(), losses.mode.count),
+        (1, 0, 0)
+    );
 }
