@@ -3,10 +3,12 @@
 //! - [`archive`]: trees in an object store, deduplicated, compressed, verified; how they get there and back, and what is freed
 //!   when they go.
 //! - [`directory`]: plain directories as trees of entries.
+//! - [`engine`]: how the data of a snapshot of a plain directory is captured, kept, and removed.
 //! - [`manifest`]: lists of all entries of a tree, as files.
 //! - [`repository`]: what is on disk around the snapshots of a plain directory.
 
 pub mod archive;
 pub mod directory;
+pub mod engine;
 pub mod manifest;
 pub mod repository;
