@@ -265,6 +265,13 @@ impl<'a> Previous<'a> {
 /// Names of files that have several: which name came first.
 pub(super) type FirstNames<T> = std::collections::HashMap<(u64, u64), T>;
 
+/// Whether what was found can be the file that was captured under another name: the number alone could be that of a new file, in the place of a
+/// removed one. A file that was written meanwhile counts as two.
+pub(super) fn is_same_file(captured: &Attributes, found: &Found) -> bool {
+    let seen = &found.attributes;
+    (captured.kind, captured.size, captured.modified) == (seen.kind, seen.size, seen.modified)
+}
+
 /// What tells one file from others.
 pub(super) fn identity(found: &Found) -> (u64, u64) {
     (found.stamp.device, found.stamp.inode)

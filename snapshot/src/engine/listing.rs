@@ -11,7 +11,7 @@ use cairn_types::FileKind;
 use parking_lot::Mutex;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT, utimensat};
 
-use super::capture::{Captured, FirstNames, Previous, Proof, identity};
+use super::capture::{Captured, FirstNames, Previous, Proof, identity, is_same_file};
 use super::describe::{describe, record};
 use super::{EngineError, remove_tree};
 use crate::archive::Progress;
@@ -55,7 +55,10 @@ impl<'a> Listing<'a> {
             return Err(EngineError::Cancelled);
         }
         let several = found.links > 1 && found.kind() != FileKind::Directory;
-        if several && let Some((first, attributes, stamp)) = self.first_names.get(&identity(found)) {
+        if several
+            && let Some((first, attributes, stamp)) = self.first_names.get(&identity(found))
+            && is_same_file(attributes, found)
+        {
             let link = record(
                 found.path.clone(),
                 attributes.clone(),

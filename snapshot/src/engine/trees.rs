@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use cairn_types::FileKind;
 
 use super::EngineError;
-use super::capture::{Capture, Captured, FirstNames, Previous, Proof, identity};
+use super::capture::{Capture, Captured, FirstNames, Previous, Proof, identity, is_same_file};
 use super::describe::{describe, record};
 use crate::archive::Progress;
 use crate::directory::place::Way;
@@ -21,7 +21,7 @@ use crate::manifest::ManifestWriter;
 mod file;
 mod pool;
 
-use file::{Files, Outcome, Owned};
+use file::{Files, Outcome};
 use pool::{Job, Pool};
 
 /// Entries that one thread gets at once.
@@ -50,12 +50,10 @@ pub fn capture_tree(way: Way, capture: Capture<'_>) -> Result<Captured, EngineEr
     } = capture;
     let proof = Proof::new(racy_after);
     let root = target.make()?;
-    let owned = Owned::below(&root, target.path)?;
     let placer = Placer::new(root, PlaceOptions::default())
         .map_err(|error| EngineError::io("write into", target.path, error))?;
     let files = Files {
         placer: &placer,
-        owned: owned.as_ref(),
         way,
         proof,
         progress,
@@ -79,9 +77,6 @@ pub fn capture_tree(way: Way, capture: Capture<'_>) -> Result<Captured, EngineEr
     })?;
     captured.walked(&walk);
     captured.losses = placer.losses();
-    if let Some(owned) = &owned {
-        captured.losses.merge(&owned.placer.losses());
-    }
     Ok(captured)
 }
 
@@ -96,7 +91,6 @@ pub(super) fn copy_entry(
 ) -> Result<(), EngineError> {
     Files {
         placer,
-        owned: None,
         way,
         proof,
         progress,
@@ -322,7 +316,13 @@ impl Sequencer<'_> {
 
     /// Another name of a file, if the first one was captured; else the first.
     fn name(&mut self, found: &Found, unchanged: Option<Record>) -> Result<(), EngineError> {
-        let known = self.first_names.get(&identity(found));
+        let same = |first: &&First| {
+            first
+                .known
+                .as_ref()
+                .is_some_and(|known| is_same_file(&known.attributes, found))
+        };
+        let known = self.first_names.get(&identity(found)).filter(same);
         let Some(First {
             path: first,
             known: Some(known),

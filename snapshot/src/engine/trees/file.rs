@@ -3,8 +3,7 @@
 //! A file's data and attributes are those of one moment: it is looked at before and after, and tried again if it has changed meanwhile.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use cairn_types::FileKind;
 use rustix::fs::ftruncate;
@@ -14,46 +13,16 @@ use super::EngineError;
 use crate::archive::Progress;
 use crate::directory::place::{Before, Copied, Way};
 use crate::directory::read::{ATTEMPTS, holes};
-use crate::directory::{
-    Attributes, Body, FileBody, Found, Hole, PlaceOptions, Placer, Record, RelativePath, Stamp, Status, xattr,
-};
+use crate::directory::{Attributes, Body, FileBody, Found, Hole, Placer, Record, Stamp, Status, xattr};
 use crate::engine::capture::{Captured, Proof, identity};
 use crate::engine::describe::{describe, has_vanished, record};
 
 /// What all threads share.
 pub(super) struct Files<'a> {
     pub(super) placer: &'a Placer,
-    /// For files whose owner is the one that everything gets that is made here: setting it again costs as much as everything else that
-    /// is set.
-    pub(super) owned: Option<&'a Owned>,
     pub(super) way: Way,
     pub(super) proof: Proof,
     pub(super) progress: &'a Progress,
-}
-
-/// Writes attributes without owners.
-pub(super) struct Owned {
-    pub(super) placer: Placer,
-    owner: (u32, u32),
-}
-
-impl Owned {
-    /// For a new directory: nothing if what is made in it may get another owner than the directory did. Errors: [`EngineError::Io`].
-    pub(super) fn below(root: &OwnedFd, path: &Path) -> Result<Option<Self>, EngineError> {
-        let failed = |error| EngineError::io("write into", path, error);
-        let made = Status::of(root).map_err(failed)?.attributes;
-        // The group is the caller's or the directory's, by the file system's rules; and both are the same here.
-        let own = (
-            rustix::process::geteuid().as_raw(),
-            rustix::process::getegid().as_raw(),
-        );
-        if own != (made.uid, made.gid) {
-            return Ok(None);
-        }
-        let root = root.try_clone().map_err(failed)?;
-        let placer = Placer::new(root, PlaceOptions { keep_own_owner: true }).map_err(failed)?;
-        Ok(Some(Owned { placer, owner: own }))
-    }
 }
 
 /// What became of an entry.
@@ -142,7 +111,12 @@ impl Files<'_> {
             let steady = look.is_same(&status);
             if steady && let Some(record) = known {
                 // Nothing of it has changed since it was described.
-                self.set(&found.path, to.as_fd(), &record.entry.attributes)?;
+                self.placer.file_attributes(
+                    &found.path,
+                    to.as_fd(),
+                    &record.entry.attributes,
+                    Before::New,
+                )?;
                 return Ok(Some(Written {
                     record,
                     made: true,
@@ -217,7 +191,8 @@ impl Files<'_> {
             attributes.size = Status::of(to).map_err(failed)?.attributes.size;
             known = holes(to, attributes.size).map_err(failed)?;
         }
-        self.set(&found.path, to, &attributes)?;
+        self.placer
+            .file_attributes(&found.path, to, &attributes, Before::New)?;
         let body = Body::File(FileBody {
             digest: None,
             holes: known,
@@ -231,20 +206,6 @@ impl Files<'_> {
             torn: is_torn,
             reused: false,
         })
-    }
-
-    fn set(
-        &self,
-        path: &RelativePath,
-        file: BorrowedFd<'_>,
-        attributes: &Attributes,
-    ) -> Result<(), EngineError> {
-        let owner = (attributes.uid, attributes.gid);
-        let placer = match self.owned.filter(|owned| owned.owner == owner) {
-            Some(owned) => &owned.placer,
-            None => self.placer,
-        };
-        Ok(placer.file_attributes(path, file, attributes, Before::New)?)
     }
 
     fn other(&self, found: &Found, unchanged: Option<Record>) -> Result<Option<Written>, EngineError> {
