@@ -458,16 +458,17 @@ impl<'a> Driver<'a> {
         if let Body::File(file) = &mut record.entry.body
             && file.digest.is_none()
         {
-            file.digest = Some(match file.runs[..] {
+            file.digest = match file.runs[..] {
                 // In a plain store a chunk's name is the hash of its data.
-                [Run::Chunk(id, length)] if u64::from(length) == size => Digest(id.0),
+                [Run::Chunk(id, length)] if u64::from(length) == size => Some(Digest(id.0)),
                 // So short a file is one chunk, or zeros.
-                _ => {
+                [] | [Run::Zeros(_)] => {
                     let mut hasher = ContentHasher::new();
                     hasher.zeros(size);
-                    hasher.finish()
+                    Some(hasher.finish())
                 }
-            });
+                _ => None,
+            };
         }
         self.manifest.push(&record)?;
         self.blocks.push(record).map_err(block_error)
