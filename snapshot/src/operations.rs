@@ -12,12 +12,16 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use cairn_content::objects::ObjectStoreUrlError;
+use cairn_content::sealing::KeyFileError;
 use cairn_types::{ErrorKind, SnapshotId};
 
+use crate::archive::ArchiveError;
 use crate::directory::place::PlaceError;
 use crate::directory::walk::WalkError;
 use crate::directory::{IgnoreError, IgnoreRules, RelativePath};
 use crate::engine::EngineError;
+use crate::engine::chunks::ChunksError;
 use crate::manifest::ManifestError;
 use crate::repository::{AuditEntry, AuditEvent, Lease, LeaseError, Repository, RepositoryError};
 
@@ -31,6 +35,7 @@ pub mod recover;
 pub mod restore;
 pub mod save;
 pub mod snapshots;
+pub mod store;
 pub mod verify;
 
 /// What is not versioned. Errors: a pattern that is none.
@@ -77,6 +82,21 @@ pub enum OperationError {
     /// The workspace cannot be looked through.
     #[error("the workspace cannot be looked through")]
     Walk(#[from] WalkError),
+    /// The archive engine failed.
+    #[error(transparent)]
+    Chunks(#[from] ChunksError),
+    /// The object store of the archives fails, or is not as it should be.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// The URL of the object store is none.
+    #[error("the object store of the configuration cannot be used")]
+    StoreUrl(#[from] ObjectStoreUrlError),
+    /// The key of the object store cannot be read.
+    #[error("the key file of the configuration cannot be used")]
+    Key(#[from] KeyFileError),
+    /// Object stores need somebody to make their requests.
+    #[error("archives cannot be used here: no runtime was given for requests to their store")]
+    NoRuntime,
     /// A pattern of the configuration is none.
     #[error("what is left out cannot be told")]
     Ignore(#[from] IgnoreError),
@@ -173,6 +193,11 @@ impl OperationError {
             OperationError::Engine(error) => error.kind(),
             OperationError::Manifest(error) => error.kind(),
             OperationError::Walk(error) => error.kind(),
+            OperationError::Chunks(error) => error.kind(),
+            OperationError::Archive(error) => error.kind(),
+            OperationError::StoreUrl(_) | OperationError::Key(_) | OperationError::NoRuntime => {
+                ErrorKind::Invalid
+            }
             OperationError::Place(error) => error.kind(),
             OperationError::Workspace { source, .. } | OperationError::Staging { source } => {
                 crate::repository::error::io_kind(source)

@@ -37,8 +37,8 @@ pub mod verified;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use cairn_types::{Clock, Randomness, SnapshotId};
@@ -84,6 +84,8 @@ pub struct Parts {
     pub actor: String,
     /// Times of leases.
     pub lease_times: LeaseTimes,
+    /// Where requests to object stores run; `None`: archives cannot be used.
+    pub runtime: Option<tokio::runtime::Handle>,
 }
 
 /// An open repository.
@@ -93,6 +95,7 @@ pub struct Repository {
     workspace: OwnedFd,
     workspace_path: PathBuf,
     parts: Parts,
+    store: OnceLock<crate::archive::Repository>,
 }
 
 impl Repository {
@@ -214,6 +217,7 @@ impl Repository {
             workspace,
             workspace_path,
             parts,
+            store: OnceLock::new(),
         })
     }
 
@@ -225,6 +229,11 @@ impl Repository {
     /// What it works with.
     pub fn parts(&self) -> &Parts {
         &self.parts
+    }
+
+    /// Where its object store is kept once it is open.
+    pub(crate) fn store_cell(&self) -> &OnceLock<crate::archive::Repository> {
+        &self.store
     }
 
     /// Its control directory.

@@ -11,11 +11,12 @@ use cairn_types::{ErrorKind, SnapshotId, Timestamp};
 use rustix::fs::{AtFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 
-use super::recover::recover;
+use super::recover::{recover, remove_archive};
+use super::store::store;
 use super::verify::VERIFIED_SUFFIX;
 use super::{OperationError, audit};
-use crate::archive::{Phase, Progress};
-use crate::engine::{Tools, remove_snapshot};
+use crate::archive::{Phase, Progress, ReclaimOptions};
+use crate::engine::{EngineKind, Tools, remove_snapshot};
 use crate::repository::document::Document;
 use crate::repository::layout::document_name;
 use crate::repository::retention::{Decision, Protection, Reason, Verdict, decide};
@@ -289,11 +290,19 @@ fn remove(
     )?;
     let control = repository.control();
     let mut collected = Collected::default();
+    let mut archives = false;
     for id in ids {
         if progress.is_cancelled() {
             break;
         }
+        let is_archive = repository
+            .descriptor(id)
+            .is_ok_and(|descriptor| descriptor.engine.used == EngineKind::Archive.text());
         repository.unpublish(lease, id)?;
+        if is_archive {
+            remove_archive(repository, id)?;
+            archives = true;
+        }
         repository.remove_labels(lease, id)?;
         repository.remove_verification(id)?;
         let lists = control.area(Area::Manifests)?;
@@ -315,6 +324,31 @@ fn remove(
         progress.add(1, 0);
         audit(repository, lease, AuditEvent::Remove, Some(id), &[]);
     }
+    if archives {
+        reclaim(repository, progress)?;
+    }
     repository.finish(lease, record.operation)?;
     Ok(collected)
+}
+
+/// Frees what no archive needs any more. Nobody else writes to the store while the lease is held. Packs that somebody may be reading are
+/// condemned only, and removed when snapshots are removed next.
+fn reclaim(repository: &Repository, progress: &Progress) -> Result<(), OperationError> {
+    let readers = repository.readers()?;
+    let alone = readers.snapshots.is_empty() && readers.unknown.is_empty();
+    let (rounds, options) = match alone {
+        // One condemns, one removes.
+        true => (
+            2,
+            ReclaimOptions {
+                grace: Duration::ZERO,
+                ..ReclaimOptions::default()
+            },
+        ),
+        false => (1, ReclaimOptions::default()),
+    };
+    for _ in 0..rounds {
+        store(repository)?.reclaim(&options, progress, &mut |_| {})?;
+    }
+    Ok(())
 }

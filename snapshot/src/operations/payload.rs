@@ -5,9 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::OperationError;
 use crate::directory::beneath::open_file;
-use crate::directory::place::{Way, clone_or_copy};
-use crate::directory::read::summarize;
-use crate::directory::{Body, Digest, Entry, RelativePath};
+use crate::directory::place::{Way, clone_or_copy, write_at};
+use crate::directory::read::{READ_BYTES, data_ranges, summarize};
+use crate::directory::{Body, ContentHasher, Digest, Entry, RelativePath};
+use crate::engine::chunks::ChunksPayload;
 
 /// Gives the data of a snapshot's files.
 pub trait Payload: Send + Sync {
@@ -67,5 +68,68 @@ impl Payload for TreePayload {
         let read = summarize::<io::Error>(&file, |_| Ok(()));
         read.map(|read| read.value.digest)
             .map_err(|source| damaged(&entry.path, source))
+    }
+}
+
+/// Chunks in an object store.
+pub struct ArchivePayload<'a> {
+    chunks: ChunksPayload<'a>,
+}
+
+impl<'a> ArchivePayload<'a> {
+    /// The data of an archive.
+    pub fn new(chunks: ChunksPayload<'a>) -> Self {
+        ArchivePayload { chunks }
+    }
+
+    /// Hands out the data between the holes, in order.
+    fn each(
+        &self,
+        entry: &Entry,
+        mut take: impl FnMut(u64, &[u8]) -> Result<(), OperationError>,
+    ) -> Result<(), OperationError> {
+        let holes = match &entry.body {
+            Body::File(file) => &file.holes[..],
+            _ => &[],
+        };
+        let content = self.chunks.content(entry)?;
+        let mut buffer = vec![0; READ_BYTES];
+        for range in data_ranges(entry.attributes.size, holes) {
+            let mut at = range.start;
+            while at < range.end {
+                let wanted = usize::try_from(range.end - at)
+                    .unwrap_or(READ_BYTES)
+                    .min(READ_BYTES);
+                let read = content.read(at, &mut buffer[..wanted])?;
+                take(at, &buffer[..read])?;
+                at += read as u64;
+                if read == 0 {
+                    let short = io::Error::new(io::ErrorKind::UnexpectedEof, "it ends early");
+                    return Err(damaged(&entry.path, short));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Payload for ArchivePayload<'_> {
+    fn write(&self, entry: &Entry, to: BorrowedFd<'_>) -> Result<(), OperationError> {
+        let failed = |source| OperationError::Staging { source };
+        self.each(entry, |offset, bytes| write_at(to, bytes, offset).map_err(failed))?;
+        rustix::fs::ftruncate(to, entry.attributes.size).map_err(|error| failed(error.into()))
+    }
+
+    fn digest(&self, entry: &Entry) -> Result<Digest, OperationError> {
+        let mut hasher = ContentHasher::new();
+        let mut at = 0;
+        self.each(entry, |offset, bytes| {
+            hasher.zeros(offset - at);
+            hasher.update(bytes);
+            at = offset + bytes.len() as u64;
+            Ok(())
+        })?;
+        hasher.zeros(entry.attributes.size - at);
+        Ok(hasher.finish())
     }
 }

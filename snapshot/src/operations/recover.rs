@@ -13,8 +13,9 @@ use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 
 use super::restore::{Resumed, resume};
 use super::save::TREE;
+use super::store::store;
 use super::{OperationError, audit};
-use crate::archive::Progress;
+use crate::archive::{ArchiveError, Progress};
 use crate::engine::{Tools, remove_snapshot};
 use crate::repository::{Area, AuditEvent, Descriptor, Intent, Lease, Repository, RepositoryError, State};
 
@@ -67,8 +68,18 @@ pub(super) fn recover(
                     Resumed::Lost(safety) => Recovered::RestoreLost(snapshot, safety),
                 });
             }
+            Intent::Save { snapshot, .. } => {
+                // Only archives are announced: theirs is complete without a descriptor.
+                if matches!(
+                    repository.descriptor(snapshot),
+                    Err(RepositoryError::NotFound { .. })
+                ) {
+                    remove_archive(repository, snapshot)?;
+                }
+                repository.finish(lease, record.operation)?;
+            }
             // What these leave belongs to no snapshot, and has been removed above.
-            Intent::Save { .. } | Intent::Fork { .. } | Intent::Collect { .. } => {
+            Intent::Fork { .. } | Intent::Collect { .. } => {
                 repository.finish(lease, record.operation)?;
             }
         }
@@ -175,4 +186,13 @@ fn remove_staged(
         )?;
     }
     Ok(())
+}
+
+/// Removes an archive, if there is one; what only it needed is reclaimed when snapshots are removed next.
+pub(super) fn remove_archive(repository: &Repository, snapshot: SnapshotId) -> Result<bool, OperationError> {
+    match store(repository)?.delete(snapshot) {
+        Ok(()) => Ok(true),
+        Err(ArchiveError::NotFound { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }

@@ -17,14 +17,16 @@ use rustix::fs::{AtFlags, Mode, OFlags, fsync, mkdirat, openat, renameat, statat
 use super::live::walk_options;
 use super::recover::{Recovered, recover};
 use super::restore::{count_unsaved, head_manifest};
+use super::store::store;
 use super::{OperationError, audit};
-use crate::archive::{Phase, Progress};
+use crate::archive::{Description, Phase, Progress};
 use crate::directory::RelativePath;
 use crate::engine::capture::{Capture, Captured, Target, capture};
+use crate::engine::chunks::{self, ChunksCapture, Previous};
 use crate::engine::{Choice, EngineKind, Site, Tools, choose, remove_snapshot, seal_snapshot};
 use crate::manifest::{ManifestOptions, ManifestReader, ManifestSummary, ManifestWriter};
 use crate::repository::{
-    Area, AuditEvent, Counts, DegradedEngine, Descriptor, EngineUse, Lease, Loss, Losses, ManifestFile,
+    Area, AuditEvent, Counts, DegradedEngine, Descriptor, EngineUse, Intent, Lease, Losses, ManifestFile,
     Origin, Paths, Repository, RepositoryError, RequestKey, Torn,
 };
 
@@ -230,11 +232,24 @@ impl<'a> Saving<'a> {
             staging: staging.directory.as_fd(),
             staging_path: &staging_path,
         };
+        let id = repository.new_snapshot_id();
         let previous = head_manifest(repository);
         let mut choice = choose(&site, request.engine, self.tools)?;
         self.progress.enter(Phase::Transferring);
+        // An archive is complete before its descriptor: after a kill it has to go.
+        let record = match choice.used {
+            EngineKind::Archive => Some(repository.begin(
+                self.lease,
+                Intent::Save {
+                    snapshot: id,
+                    engine: choice.used.text().to_owned(),
+                    key: request.key.map(|key| key.key),
+                },
+            )?),
+            _ => None,
+        };
         let (captured, summary, length) = loop {
-            match self.capture(&choice, staging, &staging_path, &scope, previous.clone()) {
+            match self.capture(&choice, staging, &staging_path, &scope, id, previous.clone()) {
                 Ok(captured) => break captured,
                 Err(OperationError::Engine(error)) => {
                     // Another engine may do.
@@ -259,11 +274,14 @@ impl<'a> Saving<'a> {
         self.progress.enter(Phase::Finishing);
         let synced = syncfs(&staging.directory);
         synced.map_err(|error| OperationError::staging(error.into()))?;
-        let descriptor = self.describe(request, &choice, &captured, &summary, (begun, length, scope))?;
+        let descriptor = self.describe(request, &choice, &captured, &summary, id, (begun, length, scope))?;
         if let Some(key) = &request.key {
             repository.remember_request(self.lease, key, descriptor.id)?;
         }
         self.publish(&descriptor, staging)?;
+        if let Some(record) = record {
+            repository.finish(self.lease, record.operation)?;
+        }
         audit(
             repository,
             self.lease,
@@ -285,6 +303,7 @@ impl<'a> Saving<'a> {
         staging: &Staging,
         staging_path: &Path,
         scope: &[RelativePath],
+        id: SnapshotId,
         previous: Option<Arc<ManifestReader>>,
     ) -> Result<(Captured, ManifestSummary, u64), OperationError> {
         let repository = self.repository;
@@ -295,6 +314,9 @@ impl<'a> Saving<'a> {
         };
         let list = file.try_clone().map_err(OperationError::staging)?;
         let mut manifest = ManifestWriter::create(file, options)?;
+        if choice.used == EngineKind::Archive {
+            return self.archive(scope, id, previous.as_deref(), (manifest, list, time));
+        }
         let path = staging_path.join(TREE);
         let captured = capture(
             choice.used,
@@ -318,6 +340,52 @@ impl<'a> Saving<'a> {
         let summary = manifest.finish()?;
         let length = list.metadata().map_err(OperationError::staging)?.len();
         Ok((captured, summary, length))
+    }
+
+    /// Captures into the object store.
+    fn archive(
+        &self,
+        scope: &[RelativePath],
+        id: SnapshotId,
+        previous: Option<&ManifestReader>,
+        (manifest, list, time): (ManifestWriter, File, Timestamp),
+    ) -> Result<(Captured, ManifestSummary, u64), OperationError> {
+        let repository = self.repository;
+        let store = store(repository)?;
+        let head = repository.state()?.head;
+        let captured = chunks::capture(
+            store,
+            ChunksCapture {
+                source: repository.workspace(),
+                description: Description {
+                    snapshot: id,
+                    workspace: repository.workspace_path().to_string_lossy().into_owned(),
+                    origin: *blake3::hash(&repository.identity().id.0).as_bytes(),
+                    created: repository.parts().clock.now(),
+                    note: String::new(),
+                    tags: Vec::new(),
+                },
+                walk: walk_options(repository, scope)?,
+                previous: head
+                    .zip(previous)
+                    .map(|(snapshot, manifest)| Previous { snapshot, manifest }),
+                manifest,
+                racy_after: time,
+                readers: THREADS,
+                progress: self.progress,
+            },
+        )?;
+        let length = list.metadata().map_err(OperationError::staging)?.len();
+        let told = Captured {
+            torn: captured.torn,
+            torn_files: captured.torn_files,
+            vanished: captured.vanished,
+            left_out: captured.left_out,
+            other_file_systems: captured.other_file_systems,
+            reused_files: captured.reused_files,
+            ..Captured::default()
+        };
+        Ok((told, captured.manifest, length))
     }
 
     /// Whether what was asked for is there.
@@ -357,25 +425,21 @@ impl<'a> Saving<'a> {
         choice: &Choice,
         captured: &Captured,
         summary: &ManifestSummary,
+        id: SnapshotId,
         (begun, length, scope): (Timestamp, u64, Vec<RelativePath>),
     ) -> Result<Descriptor, OperationError> {
         let repository = self.repository;
         let state = repository.state()?;
         let now = repository.parts().clock.now();
-        let counts = &summary.counts;
         let degraded = choice.degraded.iter().map(|degraded| DegradedEngine {
             from: degraded.from.text().to_owned(),
             reason: degraded.reason.clone(),
         });
-        let loss = |of: &crate::directory::place::LossCount| Loss {
-            count: of.entries,
-            paths: of.paths.clone(),
-        };
         let mut torn = Torn::default();
         captured.torn.iter().for_each(|path| torn.add(path));
         torn.count = captured.torn_files;
         Ok(Descriptor {
-            id: repository.new_snapshot_id(),
+            id,
             sequence: state.sequence + 1,
             fence: self.lease.token(),
             parent: state.last,
@@ -390,27 +454,14 @@ impl<'a> Saving<'a> {
                 used: choice.used.text().to_owned(),
                 degraded: degraded.collect(),
             },
-            counts: Counts {
-                entries: counts.entries,
-                files: counts.files,
-                directories: counts.directories,
-                symlinks: counts.symlinks,
-                special: counts.special,
-                bytes: counts.bytes,
-            },
+            counts: Counts::from(summary.counts),
             paths: (!scope.is_empty()).then_some(Paths { paths: scope }),
             tree_hash: summary.tree_hash,
             manifest: ManifestFile {
                 hash: summary.file_hash,
                 length,
             },
-            losses: Losses {
-                owner: loss(&captured.losses.owner),
-                mode: loss(&captured.losses.mode),
-                xattrs: loss(&captured.losses.xattrs),
-                special: loss(&captured.losses.special),
-                times: loss(&captured.losses.times),
-            },
+            losses: Losses::from(&captured.losses),
             torn,
             vanished: captured.vanished,
             origin: request.origin.clone(),

@@ -8,8 +8,11 @@ use cairn_types::SnapshotId;
 use rustix::fs::{Mode, OFlags, openat};
 
 use super::OperationError;
-use super::payload::{Payload, TreePayload};
+use super::payload::{ArchivePayload, Payload, TreePayload};
+use super::store::store;
+use crate::archive::Progress;
 use crate::engine::EngineKind;
+use crate::engine::chunks::ChunksPayload;
 use crate::manifest::ManifestReader;
 use crate::repository::{Area, Descriptor, Repository, RepositoryError};
 
@@ -54,7 +57,10 @@ pub(super) fn tree(repository: &Repository, id: SnapshotId) -> Result<OwnedFd, R
 }
 
 /// Opens the data of a snapshot. Errors: its engine is unknown or cannot be used here; it is missing.
-pub fn payload(repository: &Repository, descriptor: &Descriptor) -> Result<Box<dyn Payload>, OperationError> {
+pub fn payload<'a>(
+    repository: &'a Repository,
+    descriptor: &Descriptor,
+) -> Result<Box<dyn Payload + 'a>, OperationError> {
     let unusable = |reason: &str| OperationError::NoEngine {
         id: descriptor.id,
         engine: descriptor.engine.used.clone(),
@@ -63,7 +69,10 @@ pub fn payload(repository: &Repository, descriptor: &Descriptor) -> Result<Box<d
     let kind = EngineKind::requested(&descriptor.engine.used).ok().flatten();
     match kind {
         Some(kind) if kind.is_tree() => Ok(Box::new(TreePayload::new(tree(repository, descriptor.id)?))),
-        Some(_) => Err(unusable("its store is not open")),
+        Some(_) => {
+            let chunks = ChunksPayload::open(store(repository)?, descriptor.id, &Progress::new())?;
+            Ok(Box::new(ArchivePayload::new(chunks)))
+        }
         None => Err(unusable("this Cairn does not know it")),
     }
 }

@@ -33,9 +33,9 @@ fn victim() {
     let control = words.next().unwrap();
     let repository = Repository::open(Path::new(control), parts()).unwrap();
     match words.next().unwrap() {
-        "save" => {
+        engine @ ("copy" | "archive") => {
             let mut wanted = SaveRequest::new("of the victim".to_owned());
-            wanted.engine = Some(EngineKind::Copy);
+            wanted.engine = EngineKind::requested(engine).unwrap();
             save(&repository, &Tools::default(), &wanted, &Progress::new()).unwrap();
         }
         id => {
@@ -117,8 +117,15 @@ fn check(place: &Place, before: &[SnapshotId]) {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect()
     };
-    let wanted: BTreeSet<String> = ids.iter().map(ToString::to_string).collect();
+    let (trees, archives): (Vec<&SnapshotId>, Vec<&SnapshotId>) = ids
+        .iter()
+        .partition(|id| repository.descriptor(**id).unwrap().engine.used != EngineKind::Archive.text());
+    let wanted: BTreeSet<String> = trees.iter().map(ToString::to_string).collect();
     assert_eq!(names("snapshots"), wanted);
+    if !archives.is_empty() {
+        let wanted: BTreeSet<String> = archives.iter().map(ToString::to_string).collect();
+        assert_eq!(names("store/archives"), wanted);
+    }
     assert_eq!(names("staging"), BTreeSet::new());
     assert_eq!(names("journal"), BTreeSet::new());
     let left = fs::read_dir(&place.workspace).unwrap();
@@ -140,20 +147,31 @@ fn stride() -> usize {
 
 #[test]
 fn a_save_that_is_killed_makes_a_whole_snapshot_or_none() {
-    if !can_kill() {
-        return;
+    if can_kill() {
+        saves_that_are_killed("copy");
     }
+}
+
+#[test]
+fn an_archive_that_is_killed_is_whole_or_gone() {
+    if can_kill() {
+        saves_that_are_killed("archive");
+    }
+}
+
+fn saves_that_are_killed(engine: &str) {
+    let kind = EngineKind::requested(engine).unwrap().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let workspace = directory.path().join("workspace");
     fs::create_dir(&workspace).unwrap();
     tree(&workspace, 1);
     let place = Place::new(directory.path(), false);
-    let mut known = vec![place.save_with(EngineKind::Copy).id];
+    let mut known = vec![place.save_with(kind).id];
     let (mut call, mut kills) = (1, 0);
     loop {
-        let lived = strike(&place.control, "save", call);
+        let lived = strike(&place.control, engine, call);
         kills += u32::from(!lived);
-        let saved = place.save_with(EngineKind::Copy);
+        let saved = place.save_with(kind);
         known.push(saved.id);
         check(&place, &known);
         if lived {

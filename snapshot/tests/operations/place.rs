@@ -35,6 +35,16 @@ impl Clock for Seconds {
     }
 }
 
+/// Where requests run; it lives as long as the process.
+fn runtime() -> tokio::runtime::Handle {
+    static RUNTIME: std::sync::OnceLock<tokio::runtime::Runtime> = std::sync::OnceLock::new();
+    let runtime = RUNTIME.get_or_init(|| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(2).enable_all().build().unwrap()
+    });
+    runtime.handle().clone()
+}
+
 pub fn parts() -> Parts {
     Parts {
         clock: Arc::new(Seconds::default()),
@@ -43,6 +53,7 @@ pub fn parts() -> Parts {
         host: Host::detect().unwrap(),
         actor: "tester".to_owned(),
         lease_times: LeaseTimes::default(),
+        runtime: Some(runtime()),
     }
 }
 

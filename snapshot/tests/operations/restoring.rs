@@ -11,6 +11,7 @@ use cairn_snapshot::operations::OperationError;
 use cairn_snapshot::operations::materialize::materialize;
 use cairn_snapshot::operations::restore::{Unsaved, plan};
 use cairn_snapshot::operations::save::SaveRequest;
+use cairn_snapshot::operations::verify::{VerifyRequest, verify};
 use proptest::prelude::ProptestConfig;
 use proptest::test_runner::TestRunner;
 
@@ -59,8 +60,9 @@ fn random_trees_come_back_on_every_file_system() {
             empty(&place.workspace);
             forest::build(&root, &second, kind.target_bytes_max());
             let (b, b_saved) = (place.entries(), place.save_with(EngineKind::Copy));
+            let archived = place.save_with(EngineKind::Archive);
             let inode = fs::metadata(&place.workspace).unwrap().ino();
-            for (expected, saved) in [(&a, &a_saved), (&b, &b_saved), (&a, &a_saved)] {
+            for (expected, saved) in [(&a, &a_saved), (&b, &archived), (&a, &a_saved), (&b, &b_saved)] {
                 let restored = place.restore(saved.id, &[], Unsaved::Refuse).unwrap();
                 assert_same(expected, &place.entries());
                 assert_eq!(restored.kept, []);
@@ -74,8 +76,19 @@ fn random_trees_come_back_on_every_file_system() {
             }
             assert_eq!(fs::metadata(&place.workspace).unwrap().ino(), inode);
             let copy = base.join("copy");
-            materialize(&place.repository, b_saved.id, &[], &copy, &Progress::new()).unwrap();
-            assert_same(&b, &entries(&copy));
+            for saved in [&b_saved, &archived] {
+                materialize(&place.repository, saved.id, &[], &copy, &Progress::new()).unwrap();
+                assert_same(&b, &entries(&copy));
+                fs::remove_dir_all(&copy).unwrap();
+            }
+            let found = verify(
+                &place.repository,
+                archived.id,
+                VerifyRequest::default(),
+                &Progress::new(),
+            )
+            .unwrap();
+            assert_eq!((found.damaged, found.first_read), (0, 0));
             Ok(())
         });
         result.unwrap_or_else(|error| panic!("{kind:?}: {error}"));

@@ -52,6 +52,7 @@ pub fn parts_with(clock: Arc<TestClock>) -> Parts {
         host: Host::detect().unwrap(),
         actor: "tester".to_owned(),
         lease_times: QUICK,
+        runtime: None,
     }
 }
 
