@@ -1,5 +1,6 @@
 //! The command line of `cairn`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -7,10 +8,19 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::exit::TABLE;
 
 mod archive;
+mod directory;
 
 pub use archive::{ArchiveCommand, OperationCommand, PullArguments, PushArguments};
+pub use directory::{
+    CollectCommand, DeleteArguments, DirectoryCommand, DoctorArguments, HistoryArguments, InitArguments,
+    NoteArguments, PinArguments, RestoreArguments, SaveArguments, TagArguments, UnpinArguments,
+    VerifyArguments,
+};
 
 /// Workspaces with snapshots: take them, compare them, go back to them, fork from them.
+///
+/// A TARGET is a workspace of the daemon, or a plain directory under version control (`cairn init`). A directory is written with a slash
+/// (./model, /data/model), or as `.` or `..`; any directory in a repository stands for the whole of it. Directories need no daemon.
 #[derive(Debug, Parser)]
 #[command(name = "cairn", version, after_help = TABLE, after_long_help = TABLE)]
 pub struct Arguments {
@@ -23,6 +33,15 @@ pub struct Arguments {
     #[arg(long, global = true)]
     pub json: bool,
 
+    /// Control directory of the plain directory, if it is not the .jvs in it
+    #[arg(
+        long = "control-dir",
+        global = true,
+        value_name = "PATH",
+        env = "CAIRN_CONTROL_DIR"
+    )]
+    pub control_directory: Option<PathBuf>,
+
     #[command(subcommand)]
     pub command: Command,
 }
@@ -33,69 +52,101 @@ pub enum Command {
     /// Make, list, show and delete workspaces
     #[command(subcommand)]
     Workspace(WorkspaceCommand),
+    #[command(flatten)]
+    Directory(DirectoryCommand),
     /// Take a snapshot of everything written so far
     #[command(
-        after_help = "Example:\n  cairn snapshot model --note 'before the migration' --tag v1\n\n\
+        visible_alias = "save",
+        after_help = "Examples:\n  cairn snapshot model --note 'before the migration' --tag v1\n  cairn snapshot . -m 'before the migration' --skip-unchanged\n\n\
         --json prints the snapshot:\n  {\"id\":\"3f0c…\",\"origin\":\"requested\",\"created\":\"2026-01-02T03:04:05Z\",\
-        \"note\":\"before the migration\",\"tags\":[\"v1\"],\"inodes\":4,\"bytes\":4096,\"parent\":null}"
+        \"note\":\"before the migration\",\"tags\":[\"v1\"],\"inodes\":4,\"bytes\":4096,\"parent\":null}\n\
+        of a directory {\"outcome\":\"new\",\"snapshot\":{…},\"recovered\":[…]}: the outcome is new, existing (the key was used before) or \
+        unchanged, the snapshot the object that `cairn history --json` prints, recovered what was put right before."
     )]
     Snapshot(SnapshotArguments),
-    /// List the snapshots of a workspace, newest first
-    #[command(after_help = "Example:\n  cairn history model\n\n\
-        --json prints {\"snapshots\":[…]} with the objects that `cairn snapshot --json` prints.")]
+    /// List the snapshots of a workspace or directory, newest first
+    #[command(
+        after_help = "Examples:\n  cairn history model\n  cairn history . --graph --limit 20\n\n\
+        --json prints {\"snapshots\":[…]} with the objects that `cairn snapshot --json` prints;\nof a directory \
+        {\"head\":\"3f0c…\",\"snapshots\":[{\"id\":\"3f0c…\",\"sequence\":2,\"created\":…,\"origin\":\"requested\",\"origin_of\":null,\
+        \"note\":…,\"tags\":[…],\"pins\":[…],\"template\":null,\"engine\":{\"requested\":null,\"used\":\"copy\",\"degraded\":[…]},\
+        \"counts\":{…},\"paths\":null,\"parent\":…,\"restored_from\":null,\"tree_hash\":null,\"losses\":{…},\"torn\":{…},\
+        \"vanished\":0,\"actor\":…,\"host\":…},…],\"damaged\":[{\"id\":…,\"error\":…}]}."
+    )]
     History {
-        /// The workspace
-        #[arg(value_name = "WORKSPACE")]
-        target: String,
+        /// The workspace or directory. Default: the current directory
+        #[arg(value_name = "TARGET")]
+        target: Option<OsString>,
+        #[command(flatten)]
+        directory: HistoryArguments,
     },
-    /// Compare a snapshot with another one, or with the workspace as it is now
+    /// Compare a snapshot with another one, or with the workspace or directory as it is now
     #[command(
         after_help = "Each line is a letter and a path: A added, D deleted, M other data, T other type, \
-        P same data with other properties (mode, owner, times, links).\n\n\
-        Examples:\n  cairn diff model v1\n  cairn diff model 3f0c latest --stat\n\n\
+        P same data with other properties (mode, owner, times, links). Of directories that lost or got entries, and did not change otherwise, \
+        nothing is told.\n\n\
+        Examples:\n  cairn diff model v1\n  cairn diff model 3f0c latest --stat\n  cairn diff .\n  cairn diff . latest~1 latest --path src\n\n\
         --json prints one object a line, {\"kind\":\"added\",\"path\":\"a/b\",\"directory\":false,\"bytes_before\":null,\
         \"bytes_after\":7}, kind being added, removed, modified, retyped or attributes; a path that is no UTF-8 has its \
-        bytes in path_hex. The last line is {\"summary\":{…}}: without it the comparison was not finished."
+        bytes in path_hex (of plain directories such bytes are written as %FF). The last line is {\"summary\":{…}}: without it the comparison was not finished."
     )]
     Diff {
-        /// The workspace
-        #[arg(value_name = "WORKSPACE")]
-        target: String,
-        /// The first state: `latest`, a tag, an id or at least 4 first digits of one
+        /// The workspace or directory. Default: the current directory
+        #[arg(value_name = "TARGET")]
+        target: Option<OsString>,
+        /// The first state: `latest`, a tag, an id or at least 4 first digits of one; of directories also `latest~N`. Default, of
+        /// directories: latest
         #[arg(value_name = "SNAPSHOT")]
-        from: String,
-        /// The second state; without it, the workspace as it is now
+        from: Option<String>,
+        /// The second state; without it, what is there now
         #[arg(value_name = "SNAPSHOT")]
         to: Option<String>,
         /// Print the numbers only
         #[arg(long)]
         stat: bool,
+        /// Compare this path only, with what is below it; may be repeated. Relative to the directory that is given
+        #[arg(long = "path", value_name = "PATH", help_heading = "Options of directories")]
+        paths: Vec<OsString>,
     },
-    /// Make a workspace equal to a snapshot; what it was before is kept as another snapshot
-    #[command(after_help = "Example:\n  cairn restore model v1\n\n\
+    /// Make a workspace or directory equal to a snapshot; what it was before is kept as another snapshot
+    #[command(
+        after_help = "Examples:\n  cairn restore model v1\n  cairn restore . v1 --plan\n  cairn restore . latest --path src/main.rs\n  \
+        cairn restore . v1 --to ../as-it-was\n\n\
         --json prints {\"snapshot\":{…},\"safety\":{…}}: the snapshot that the workspace now equals, and the one of what it \
-        was before.")]
+        was before.\nOf a directory also \"totals\":{\"added\":…,\"changed\":…,\"removed\":…,\"bytes\":…},\"kept\":[…],\"losses\":{…},\
+        \"recovered\":[…], and safety is null if there was nothing to save; with --plan {\"plan\":{\"snapshot\":{…},\"unsaved\":…,\
+        \"totals\":{…},\"changes\":[{\"action\":\"add\",\"path\":\"a\"},…],\"changes_left_out\":0}}, action being add, remove, replace or \
+        attributes; with --to {\"snapshot\":{…},\"directory\":…,\"entries\":…,\"bytes\":…,\"losses\":{…}}."
+    )]
     Restore {
-        /// The workspace
-        #[arg(value_name = "WORKSPACE")]
-        target: String,
-        /// `latest`, a tag, an id or at least 4 first digits of one
+        /// The workspace or directory
+        #[arg(value_name = "TARGET")]
+        target: OsString,
+        /// `latest`, a tag, an id or at least 4 first digits of one; of directories also `latest~N`. Default, of directories: latest
         #[arg(value_name = "SNAPSHOT")]
-        reference: String,
+        reference: Option<String>,
+        #[command(flatten)]
+        directory: RestoreArguments,
     },
-    /// Make a new workspace that starts as a snapshot of another
-    #[command(after_help = "Example:\n  cairn fork model v1 experiment\n\n\
-        --json prints the new workspace as `cairn workspace show --json` does.")]
+    /// Make a new workspace or directory that starts as a snapshot of another
+    #[command(
+        after_help = "Examples:\n  cairn fork model v1 experiment\n  cairn fork . v1 ../experiment\n\n\
+        --json prints the new workspace as `cairn workspace show --json` does;\nof a directory {\"repository\":…,\"workspace\":…,\
+        \"control_directory\":…,\"snapshot\":{…},\"entries\":…,\"bytes\":…,\"losses\":{…}}, the snapshot being its first one."
+    )]
     Fork {
-        /// The workspace that has the snapshot
-        #[arg(value_name = "WORKSPACE")]
-        target: String,
-        /// `latest`, a tag, an id or at least 4 first digits of one
+        /// The workspace or directory that has the snapshot
+        #[arg(value_name = "TARGET")]
+        target: OsString,
+        /// `latest`, a tag, an id or at least 4 first digits of one; of directories also `latest~N`
         #[arg(value_name = "SNAPSHOT")]
         reference: String,
-        /// Name of the new workspace
+        /// Name of the new workspace, or the new directory
         #[arg(value_name = "NEW")]
-        new: String,
+        new: OsString,
+        /// Where the control directory of the new directory will be. Default: .jvs in it
+        #[arg(long, value_name = "PATH", help_heading = "Options of directories")]
+        new_control_dir: Option<PathBuf>,
     },
     /// Archive a snapshot in an object store
     #[command(
@@ -134,12 +185,28 @@ pub enum Command {
         #[arg(value_name = "DIRECTORY")]
         mount_point: Option<String>,
     },
-    /// Show how the daemon is, where it listens and what it holds
-    #[command(after_help = "Example:\n  cairn status\n\n\
+    /// Show how a directory is, or the daemon
+    #[command(
+        after_help = "Without a directory, and if the current one is in no repository: how the daemon is, where it listens and what it \
+        holds. --daemon says so wherever it is called.\n\n\
+        Examples:\n  cairn status\n  cairn status .\n  cairn status --daemon\n\n\
         --json prints {\"version\":…,\"process_id\":…,\"started\":…,\"uptime_seconds\":…,\"data_directory\":…,\"ready\":…,\
         \"listeners\":[{\"service\":\"nfs\",\"address\":…},…],\"usage\":{…},\"conditions\":[{\"name\":…,\"holds\":…,\
-        \"message\":…},…]}. A daemon that is not ready is no failure of this command.")]
-    Status,
+        \"message\":…},…]}. A daemon that is not ready is no failure of this command.\n\
+        Of a directory {\"repository\":\"5d1e…\",\"workspace\":…,\"control_directory\":…,\"snapshots\":2,\"damaged\":[…],\
+        \"newest\":{…},\"head\":{…},\"parts\":[{\"path\":…,\"snapshot\":…}],\"changes\":{\"total\":1,\"added\":1,\"removed\":0,\
+        \"modified\":0,\"retyped\":0,\"attributes\":0,\"directory_times\":1,\"first\":[{\"kind\":\"added\",\"path\":\"a\"},…]},\
+        \"engine\":{\"used\":…,\"degraded\":[…],\"error\":null},\"unfinished\":[…],\"in_use\":null}: changes are those since head, the \
+        snapshot that the directory's content comes from; without one, changes is null."
+    )]
+    Status {
+        /// The directory
+        #[arg(value_name = "DIRECTORY")]
+        target: Option<OsString>,
+        /// Show how the daemon is, wherever this is called
+        #[arg(long, conflicts_with = "target")]
+        daemon: bool,
+    },
 }
 
 /// Commands about workspaces.
@@ -236,15 +303,17 @@ pub enum Squash {
 /// What a new snapshot shall carry.
 #[derive(Debug, Args)]
 pub struct SnapshotArguments {
-    /// The workspace
-    #[arg(value_name = "WORKSPACE")]
-    pub target: String,
+    /// The workspace or directory. Default: the current directory
+    #[arg(value_name = "TARGET")]
+    pub target: Option<OsString>,
     /// Words for people
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, short = 'm', value_name = "TEXT", default_value = "")]
     pub note: String,
     /// Label to find it by; may be repeated
     #[arg(long = "tag", value_name = "TAG")]
     pub tags: Vec<String>,
+    #[command(flatten)]
+    pub directory: SaveArguments,
 }
 
 fn octal(text: &str) -> Result<u32, String> {
@@ -291,7 +360,7 @@ mod tests {
     fn every_command_has_an_example() {
         let mut found = Vec::new();
         leaves(&Arguments::command(), "", &mut found);
-        assert_eq!(found.len(), 25);
+        assert_eq!(found.len(), 36);
         for (path, command) in found {
             let help = command
                 .get_after_help()

@@ -1,19 +1,22 @@
-//! What each command does: check the arguments, ask the daemon, print the answer.
+//! What each command does: check the arguments, ask the daemon, or the library where it is about a plain directory, print the answer.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use cairn_api::Client;
+use cairn_types::WorkspaceName;
 use clap::Parser;
 
 use crate::arguments::{Arguments, Command};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::target::Target;
 use crate::{connection, progress};
 
 mod archive;
 mod diff;
+mod directory;
 mod follow;
 mod mount;
 mod operation;
@@ -44,10 +47,12 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     let Arguments {
         socket,
         json,
+        control_directory,
         command,
     } = arguments;
     let mut session = Session {
         socket,
+        control_directory,
         output: Output::new(json),
     };
     let outcome = execute(&mut session, command).await;
@@ -60,32 +65,111 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
 async fn execute(session: &mut Session, command: Command) -> Result<(), Failure> {
     match command {
         Command::Workspace(command) => workspace::run(session, command).await,
-        Command::Snapshot(arguments) => snapshot::take(session, arguments).await,
-        Command::History { target } => snapshot::history(session, &target).await,
+        Command::Directory(command) => directory::run(session, command),
+        Command::Snapshot(mut arguments) => match Target::parse_or_here(arguments.target.take())? {
+            Target::Directory(directory) => directory::save(session, directory, arguments),
+            Target::Workspace(name) => {
+                for_directories(arguments.directory.given())?;
+                snapshot::take(session, &name, arguments).await
+            }
+        },
+        Command::History {
+            target,
+            directory: arguments,
+        } => match Target::parse_or_here(target)? {
+            Target::Directory(directory) => directory::history(session, directory, arguments),
+            Target::Workspace(name) => {
+                for_directories(arguments.given())?;
+                snapshot::history(session, &name).await
+            }
+        },
         Command::Diff {
             target,
             from,
             to,
             stat,
-        } => diff::run(session, &target, from, to, stat).await,
-        Command::Restore { target, reference } => snapshot::restore(session, &target, reference).await,
+            paths,
+        } => match Target::parse_or_here(target)? {
+            Target::Directory(directory) => {
+                let asked = directory::Asked {
+                    from,
+                    to,
+                    stat,
+                    paths,
+                };
+                directory::diff(session, directory, asked)
+            }
+            Target::Workspace(name) => {
+                for_directories((!paths.is_empty()).then_some("--path"))?;
+                let from = from.ok_or_else(|| snapshot_missing("diff", &name))?;
+                diff::run(session, &name, from, to, stat).await
+            }
+        },
+        Command::Restore {
+            target,
+            reference,
+            directory: arguments,
+        } => match Target::parse(target)? {
+            Target::Directory(directory) => {
+                directory::restore(session, directory, reference.as_deref(), arguments)
+            }
+            Target::Workspace(name) => {
+                for_directories(arguments.given())?;
+                let reference = reference.ok_or_else(|| snapshot_missing("restore", &name))?;
+                snapshot::restore(session, &name, reference).await
+            }
+        },
         Command::Fork {
             target,
             reference,
             new,
-        } => snapshot::fork(session, &target, reference, new).await,
+            new_control_dir,
+        } => match Target::parse(target)? {
+            Target::Directory(directory) => {
+                directory::fork(session, directory, &reference, new, new_control_dir)
+            }
+            Target::Workspace(name) => {
+                for_directories(new_control_dir.map(|_| "--new-control-dir"))?;
+                let new = Target::parse(new)?.into_workspace()?;
+                snapshot::fork(session, &name, reference, new).await
+            }
+        },
         Command::Push(arguments) => archive::push(session, arguments).await,
         Command::Pull(arguments) => archive::pull(session, arguments).await,
         Command::Archive(command) => archive::run(session, command).await,
         Command::Operation(command) => operation::run(session, command).await,
         Command::Mount { target, mount_point } => mount::run(session, &target, mount_point).await,
-        Command::Status => status::run(session).await,
+        Command::Status { target, daemon } => match Target::directory(target)? {
+            Some(directory) => directory::status(session, Some(directory)),
+            None if !daemon && directory::is_repository_here(session)? => directory::status(session, None),
+            None => status::run(session).await,
+        },
+    }
+}
+
+/// Refuses an option of directories that was given for a workspace.
+fn for_directories(option: Option<&'static str>) -> Result<(), Failure> {
+    match option {
+        None => Ok(()),
+        Some(option) => Err(Failure::Usage {
+            message: format!("{option} is for directories, and this is a workspace of the daemon"),
+            remedy: "leave it out, or write a directory with a slash: ./NAME".to_owned(),
+        }),
+    }
+}
+
+fn snapshot_missing(verb: &str, workspace: &WorkspaceName) -> Failure {
+    Failure::Usage {
+        message: "name a snapshot of the workspace".to_owned(),
+        remedy: format!("for instance: cairn {verb} {workspace} latest"),
     }
 }
 
 /// What every command needs.
 struct Session {
     socket: Option<PathBuf>,
+    /// The control directory of plain directories, if it is not inside them.
+    control_directory: Option<PathBuf>,
     output: Output,
 }
 

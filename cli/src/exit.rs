@@ -25,7 +25,7 @@ pub enum Exit {
     Storage = 8,
     /// A fault of Cairn, or two versions that do not fit together.
     Internal = 9,
-    /// An archive or an object store is damaged. Also if that is what verifying found.
+    /// An archive, an object store or a repository is damaged. Also if that is what verifying found.
     Damaged = 10,
     /// The object store does not answer.
     StoreUnreachable = 11,
@@ -33,6 +33,20 @@ pub enum Exit {
     StoreDenied = 12,
     /// The operation was cancelled.
     Cancelled = 13,
+    /// Somebody else works in the repository, and did so until the end of the wait.
+    Busy = 14,
+    /// The engine that was asked for, or that a snapshot needs, cannot be used here.
+    EngineUnavailable = 15,
+    /// There are changes that no snapshot has.
+    Unsaved = 16,
+    /// The directory is in no repository.
+    NotARepository = 17,
+    /// The repository has a format that this Cairn does not know.
+    Format = 18,
+    /// A path is outside the workspace.
+    PathOutside = 19,
+    /// The operating system refuses access to a file.
+    Denied = 20,
 }
 
 /// The table as `cairn --help` shows it.
@@ -40,17 +54,24 @@ pub const TABLE: &str = "\
 Exit codes:
   0  done (also when a comparison finds differences)
   2  wrong command line, or a confirmation is missing
-  3  no such workspace, snapshot, archive, store or operation
+  3  no such workspace, directory, path, snapshot, archive, store or operation
   4  exists already, or its state forbids it; another daemon's store
   5  invalid or ambiguous name, reference or value
   6  no daemon answers
   7  no space left on the node or in the object store
-  8  the stores of the node failed or are damaged
+  8  the stores of the node failed or are damaged; a file system failed
   9  a fault of Cairn, or versions that do not fit together
- 10  an archive or an object store is damaged (also when verifying finds that)
+ 10  an archive, an object store or a repository is damaged (also when verifying finds that)
  11  the object store does not answer
  12  the object store refuses the credentials or the key
- 13  the operation was cancelled";
+ 13  the operation was cancelled
+ 14  somebody else works in the repository of a directory
+ 15  an engine cannot be used here
+ 16  there are changes that no snapshot has
+ 17  the directory is in no repository
+ 18  the repository has another format: of a newer Cairn, or of the Go tools
+ 19  the path is outside the workspace
+ 20  the operating system refuses access to a file";
 
 impl Exit {
     /// What a failure with this reason ends with.
@@ -112,12 +133,14 @@ mod tests {
     use cairn_api::Reason;
 
     use super::{Exit, TABLE};
+    use crate::failure::DirectoryReason;
 
     #[test]
     fn the_table_has_every_code_that_can_come_out() {
         let mut codes: Vec<u8> = Reason::ALL
             .iter()
             .map(|reason| Exit::of(*reason).code())
+            .chain(DirectoryReason::ALL.iter().map(|reason| reason.exit().code()))
             .collect();
         codes.extend([Exit::Success.code(), Exit::Usage.code()]);
         codes.sort_unstable();

@@ -3,10 +3,19 @@
 use std::io;
 
 use cairn_api::{ApiError, Reason};
+use cairn_snapshot::directory::WalkError;
+use cairn_snapshot::manifest::ManifestError;
+use cairn_snapshot::operations::OperationError;
+use cairn_snapshot::operations::collect::CollectError;
+use cairn_snapshot::repository::{LeaseError, RepositoryError};
 use serde::Serialize;
 use tonic::Status;
 
 use crate::exit::Exit;
+
+mod directory;
+
+pub use directory::{DirectoryFailure, DirectoryReason, chain};
 
 /// Why a command did not do what it was asked for.
 #[derive(Debug)]
@@ -20,10 +29,14 @@ pub enum Failure {
         /// What to do.
         remedy: String,
     },
+    /// Something about a plain directory.
+    Directory(Box<DirectoryFailure>),
     /// Verifying has found damage, which was told; how much stands in the outcome.
     DamageFound {
         /// Damages told.
         damages: u64,
+        /// What to do.
+        remedy: &'static str,
     },
     /// Standard output cannot be written. A closed pipe is no failure of the command.
     Output(io::Error),
@@ -34,6 +47,32 @@ impl From<ApiError> for Failure {
         Failure::Api(error)
     }
 }
+
+impl From<DirectoryFailure> for Failure {
+    fn from(failure: DirectoryFailure) -> Self {
+        Failure::Directory(Box::new(failure))
+    }
+}
+
+/// Errors of the library become failures of directories.
+macro_rules! failures_of_directories {
+    ($($error:ty),+) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                DirectoryFailure::from(error).into()
+            }
+        })+
+    };
+}
+
+failures_of_directories!(
+    RepositoryError,
+    LeaseError,
+    OperationError,
+    CollectError,
+    WalkError,
+    ManifestError
+);
 
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
@@ -68,6 +107,7 @@ impl Failure {
         match self {
             Failure::Api(error) => Exit::of(error.reason),
             Failure::Usage { .. } => Exit::Usage,
+            Failure::Directory(failure) => failure.reason.exit(),
             Failure::DamageFound { .. } => Exit::Damaged,
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Success,
             Failure::Output(_) => Exit::Internal,
@@ -94,12 +134,19 @@ impl Failure {
                 details: &no_details,
                 exit_code,
             },
-            Failure::DamageFound { damages } => {
+            Failure::Directory(failure) => Told {
+                reason: failure.reason.as_str(),
+                message: &failure.message,
+                remedy: failure.remedy,
+                details: &failure.details,
+                exit_code,
+            },
+            Failure::DamageFound { damages, remedy } => {
                 output = format!("{damages} damages were found");
                 Told {
                     reason: "DAMAGE_FOUND",
                     message: &output,
-                    remedy: "keep the store as it is; pull archives that are sound, or restore the damaged objects from a copy",
+                    remedy,
                     details: &no_details,
                     exit_code,
                 }
@@ -121,13 +168,15 @@ impl Failure {
             return serde_json::to_string(&Enveloped { error: told }).unwrap_or_default() + "\n";
         }
         let mut text = format!("cairn: {}\n", told.message);
-        if let Failure::Api(ApiError {
-            reason: Reason::SnapshotAmbiguous | Reason::ArchiveAmbiguous | Reason::OperationAmbiguous,
-            details,
-            ..
-        }) = self
-            && let Some(candidates) = details.get("candidates")
-        {
+        let ambiguous = match self {
+            Failure::Api(ApiError { reason, .. }) => matches!(
+                reason,
+                Reason::SnapshotAmbiguous | Reason::ArchiveAmbiguous | Reason::OperationAmbiguous
+            ),
+            Failure::Directory(failure) => failure.reason == DirectoryReason::SnapshotAmbiguous,
+            Failure::Usage { .. } | Failure::DamageFound { .. } | Failure::Output(_) => false,
+        };
+        if ambiguous && let Some(candidates) = told.details.get("candidates") {
             candidates
                 .split(',')
                 .for_each(|candidate| text.push_str(&format!("    {candidate}\n")));

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::text;
 
 mod archives;
+pub mod directory;
 
 pub use archives::{Archive, ArchiveSizes, Operation, StoreSizes, action, finding, kind, state};
 
@@ -231,6 +232,17 @@ impl From<proto::Difference> for Difference {
     }
 }
 
+impl Difference {
+    /// The same of a plain directory: the path is written as everywhere in its objects.
+    pub fn of_directory(difference: proto::Difference) -> Self {
+        Difference {
+            path: cairn_snapshot::repository::text::escape(&difference.path),
+            path_hex: None,
+            ..Difference::from(difference)
+        }
+    }
+}
+
 impl DiffSummary {
     /// Counts one more.
     pub fn count(&mut self, difference: &proto::Difference) {
@@ -280,7 +292,7 @@ impl MountCommand {
 }
 
 /// A word that a POSIX shell reads as this very text.
-fn shell_word(word: &str) -> String {
+pub fn shell_word(word: &str) -> String {
     let plain =
         |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+' | ',' | ':' | '@');
     if !word.is_empty() && word.chars().all(plain) {

@@ -1,7 +1,8 @@
 //! The binary `cairn`: what people type to work with the workspaces of a node.
 //!
-//! It talks to the daemon through `cairn-api` and keeps nothing itself. [`arguments`] is the command line, [`command`] has
-//! one file per command family, [`json`] the objects that `--json` prints, [`exit`] the exit codes.
+//! It talks to the daemon through `cairn-api`; plain directories it works on itself, with `cairn-snapshot`, and without a daemon. It
+//! decides nothing that these decide. [`arguments`] is the command line, [`command`] has one file per command family, [`json`] the
+//! objects that `--json` prints, [`exit`] the exit codes.
 
 use std::process::ExitCode;
 
@@ -14,9 +15,11 @@ mod failure;
 mod json;
 mod output;
 mod progress;
+mod system;
 mod target;
 mod text;
 mod units;
+mod watch;
 
 fn main() -> ExitCode {
     command::main()

@@ -1,36 +1,85 @@
-//! What a verb works on. Today that is a workspace of the daemon; the same verbs are to serve plain directories, which
-//! will be told apart by a `/` in the argument, which no workspace name can have.
+//! What a verb works on: a workspace of the daemon, or a plain directory of this machine. They are told apart by how they are written: a
+//! directory has a `/` in it, or is `.` or `..`, which no name of a workspace can be.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use cairn_api::{ApiError, Reason, convert};
 use cairn_types::WorkspaceName;
+
+use crate::text;
 
 /// What a verb works on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// A workspace of the daemon.
     Workspace(WorkspaceName),
+    /// A plain directory; nothing: the one that the command was called in.
+    Directory(Option<PathBuf>),
 }
 
 impl Target {
     /// Tells what an argument means. Fails with [`Reason::WorkspaceNameInvalid`].
-    pub fn parse(argument: &str) -> Result<Self, ApiError> {
-        if argument.contains('/') {
-            return Err(ApiError::new(
-                Reason::WorkspaceNameInvalid,
-                format!("{argument:?} is a path, and plain directories are not served yet"),
-            )
-            .remedy("name a workspace of the daemon: `cairn workspace list` shows them")
-            .detail("name", argument));
+    pub fn parse(argument: impl AsRef<OsStr>) -> Result<Self, ApiError> {
+        let argument = argument.as_ref();
+        if is_directory(argument) {
+            return Ok(Target::Directory(Some(argument.into())));
         }
-        convert::workspace_name(argument).map(Target::Workspace)
+        match argument.to_str() {
+            Some(name) => convert::workspace_name(name).map(Target::Workspace),
+            None => Err(ApiError::new(
+                Reason::WorkspaceNameInvalid,
+                format!("{} is no name of a workspace", text::path(argument.as_bytes())),
+            )
+            .remedy("write a directory with a slash: ./NAME")),
+        }
     }
 
-    /// The workspace's name as the requests want it.
-    pub fn into_workspace(self) -> String {
+    /// The same of an argument that may be left out, for the directory that the command was called in.
+    pub fn parse_or_here(argument: Option<OsString>) -> Result<Self, ApiError> {
+        argument.map_or(Ok(Target::Directory(None)), Target::parse)
+    }
+
+    /// The workspace's name as the requests want it. Fails with [`Reason::WorkspaceNameInvalid`] if it is a directory.
+    pub fn into_workspace(self) -> Result<String, ApiError> {
         match self {
-            Target::Workspace(name) => name.to_string(),
+            Target::Workspace(name) => Ok(name.to_string()),
+            Target::Directory(directory) => {
+                let shown =
+                    directory.map_or_else(|| ".".to_owned(), |path| text::path(path.as_os_str().as_bytes()));
+                Err(ApiError::new(
+                    Reason::WorkspaceNameInvalid,
+                    format!("{shown} is a directory, and this takes workspaces of the daemon"),
+                )
+                .remedy("name a workspace: `cairn workspace list` shows them")
+                .detail("name", shown))
+            }
         }
     }
+
+    /// The directory of a command that takes nothing else; nothing: the one that the command was called in. Fails with
+    /// [`Reason::WorkspaceNameInvalid`] if it is written as a workspace.
+    pub fn directory(argument: Option<OsString>) -> Result<Option<PathBuf>, ApiError> {
+        match argument {
+            None => Ok(None),
+            Some(argument) if is_directory(&argument) => Ok(Some(argument.into())),
+            Some(argument) => {
+                let shown = text::path(argument.as_bytes());
+                Err(ApiError::new(
+                    Reason::WorkspaceNameInvalid,
+                    format!("{shown} is written as a workspace of the daemon, and this takes directories"),
+                )
+                .remedy(format!("write a directory with a slash: ./{shown}"))
+                .detail("name", shown))
+            }
+        }
+    }
+}
+
+fn is_directory(argument: &OsStr) -> bool {
+    let bytes = argument.as_bytes();
+    bytes.contains(&b'/') || bytes == b"." || bytes == b".."
 }
 
 /// A workspace and a reference to a snapshot of it, as `WORKSPACE@SNAPSHOT`; without the second part, the latest.
@@ -38,7 +87,7 @@ pub fn workspace_and_snapshot(argument: &str) -> Result<(String, String), ApiErr
     // No workspace name has an @.
     let (workspace, reference) = argument.split_once('@').unwrap_or((argument, "latest"));
     convert::reference(reference)?;
-    Ok((Target::parse(workspace)?.into_workspace(), reference.to_owned()))
+    Ok((Target::parse(workspace)?.into_workspace()?, reference.to_owned()))
 }
 
 /// A store's URL and a reference to an archive in it, as `URL@SNAPSHOT`; without the second part, the latest. A last `@` that
@@ -54,6 +103,9 @@ pub fn store_and_snapshot(argument: &str) -> Result<(String, String), ApiError> 
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::{OsStr, OsString};
+    use std::os::unix::ffi::OsStrExt;
+
     use cairn_api::Reason;
 
     use super::{Target, store_and_snapshot, workspace_and_snapshot};
@@ -96,16 +148,31 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_kept_for_plain_directories() {
-        for path in ["/home/me/project", "./w", "a/b", "../w"] {
-            let error = Target::parse(path).unwrap_err();
+    fn a_slash_makes_a_directory() {
+        for path in ["/home/me/project", "./w", "a/b", "../w", ".", "..", "w/"] {
+            assert_eq!(Target::parse(path).unwrap(), Target::Directory(Some(path.into())));
+            assert_eq!(Target::directory(Some(path.into())).unwrap(), Some(path.into()));
+            let error = Target::parse(path).unwrap().into_workspace().unwrap_err();
             assert_eq!(error.reason, Reason::WorkspaceNameInvalid);
-            assert!(error.message.contains("not served yet"), "{error}");
         }
-        for name in ["", "..", "a\nb"] {
+        assert_eq!(Target::parse_or_here(None).unwrap(), Target::Directory(None));
+        let bytes = OsStr::from_bytes(b"\xff/a");
+        assert_eq!(
+            Target::parse(bytes).unwrap(),
+            Target::Directory(Some(bytes.into()))
+        );
+    }
+
+    #[test]
+    fn everything_else_is_a_workspace() {
+        for name in ["", "a\nb", "..."] {
             let error = Target::parse(name).unwrap_err();
-            assert!(!error.message.contains("not served yet"), "{error}");
+            assert_eq!(error.reason, Reason::WorkspaceNameInvalid, "{name:?}");
         }
-        assert_eq!(Target::parse("w").unwrap().into_workspace(), "w");
+        assert_eq!(Target::parse("w").unwrap().into_workspace().unwrap(), "w");
+        let error = Target::directory(Some("w".into())).unwrap_err();
+        assert!(error.remedy.contains("./w"), "{error}");
+        let error = Target::parse(OsString::from(OsStr::from_bytes(b"\xff"))).unwrap_err();
+        assert!(error.remedy.contains("slash"), "{error}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use cairn_types::Timestamp;
+use cairn_types::{SnapshotId, Timestamp};
 use jiff::tz::TimeZone;
 
 /// Units with their factors, largest first.
@@ -80,6 +80,13 @@ pub fn path(bytes: &[u8]) -> String {
         }
     }
     text
+}
+
+/// The first digits of an id, as tables show it.
+pub fn short_id(id: SnapshotId) -> String {
+    let mut digits = id.to_string();
+    digits.truncate(SnapshotId::SHORT_DIGITS);
+    digits
 }
 
 /// One line of free text: line breaks and control characters become spaces.

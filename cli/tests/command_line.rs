@@ -33,7 +33,13 @@ fn a_wrong_command_line_is_code_2() {
     for arguments in [
         &[][..],
         &["frobnicate"],
-        &["snapshot"],
+        &["restore"],
+        &["restore", ".", "--discard", "--require-clean"],
+        &["restore", ".", "--to", "x", "--plan"],
+        &["tag", ".", "v1"],
+        &["unpin", ".", "v1"],
+        &["verify", ".", "v1", "--all"],
+        &["status", ".", "--daemon"],
         &["workspace", "create", "w", "--mode", "999"],
         &["fork", "w", "v1"],
         &["push", "w"],
@@ -54,7 +60,8 @@ fn a_wrong_command_line_is_code_2() {
 fn wrong_names_need_no_daemon_to_be_told() {
     for arguments in [
         &["workspace", "create", "a/b"][..],
-        &["snapshot", "../w"],
+        &["workspace", "show", "../w"],
+        &["preview", "w"],
         &["diff", "w", "a b"],
         &["restore", "w", "-"],
         &["fork", "w", "v1", ".."],

@@ -85,7 +85,7 @@ pub(super) async fn pull(session: &mut Session, arguments: PullArguments) -> Res
     }
     convert::export_policy(Some(&policy))?;
     let (store, reference) = store_and_snapshot(&source)?;
-    let name = Target::parse(&target)?.into_workspace();
+    let name = Target::parse(&target)?.into_workspace()?;
     let mut client = session.connect().await?;
     let flag = |holds: bool, flag: &'static str| if holds { flag } else { "" };
     let existing = flag(into_existing, " --into-existing");

@@ -1,13 +1,13 @@
 //! `cairn diff`.
 
 use cairn_api::{convert, proto};
+use cairn_types::WorkspaceName;
 use serde::Serialize;
 
 use super::Session;
 use crate::failure::Failure;
 use crate::json::{self, DiffSummary};
 use crate::progress::{Count, while_waiting};
-use crate::target::Target;
 use crate::text;
 
 #[derive(Serialize)]
@@ -17,12 +17,12 @@ struct Summary<'a> {
 
 pub(super) async fn run(
     session: &mut Session,
-    target: &str,
+    name: &WorkspaceName,
     from: String,
     to: Option<String>,
     stat: bool,
 ) -> Result<(), Failure> {
-    let workspace = Target::parse(target)?.into_workspace();
+    let workspace = name.to_string();
     convert::reference(&from)?;
     to.as_deref().map(convert::reference).transpose()?;
     let mut client = session.connect().await?;
@@ -53,7 +53,8 @@ pub(super) async fn run(
     Ok(())
 }
 
-fn line(difference: &proto::Difference) -> String {
+/// A difference on a line of its own.
+pub(super) fn line(difference: &proto::Difference) -> String {
     let letter = match difference.kind() {
         proto::DifferenceKind::Added => 'A',
         proto::DifferenceKind::Removed => 'D',
@@ -66,7 +67,8 @@ fn line(difference: &proto::Difference) -> String {
     format!("{letter} {}{slash}\n", text::path(&difference.path))
 }
 
-fn stat_text(summary: &DiffSummary) -> String {
+/// What differs in numbers.
+pub(super) fn stat_text(summary: &DiffSummary) -> String {
     let sizes = format!(
         "regular files among them: {} before, {} after\n",
         text::size(summary.bytes_before),

@@ -140,7 +140,10 @@ fn told(session: &mut Session, operation: proto::Operation, again: &str) -> Resu
         .put(&json::Operation::try_from(operation)?, || text)?;
     match damages {
         0 => Ok(()),
-        damages => Err(Failure::DamageFound { damages }),
+        damages => Err(Failure::DamageFound {
+            damages,
+            remedy: "keep the store as it is; pull archives that are sound, or restore the damaged objects from a copy",
+        }),
     }
 }
 

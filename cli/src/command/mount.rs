@@ -13,7 +13,7 @@ pub(super) async fn run(
     target: &str,
     mount_point: Option<String>,
 ) -> Result<(), Failure> {
-    let name = Target::parse(target)?.into_workspace();
+    let name = Target::parse(target)?.into_workspace()?;
     let mount_point = mount_point.unwrap_or_else(|| format!("/mnt/{name}"));
     let mut client = session.connect().await?;
     let asking = client.workspaces.mount_info(proto::MountInfoRequest { name });

@@ -1,7 +1,7 @@
 //! `cairn snapshot`, `history`, `restore` and `fork`.
 
 use cairn_api::{ApiError, convert, proto};
-use cairn_types::SnapshotId;
+use cairn_types::{SnapshotId, WorkspaceName};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
@@ -9,7 +9,6 @@ use super::{Session, workspace};
 use crate::arguments::SnapshotArguments;
 use crate::failure::Failure;
 use crate::progress::while_waiting;
-use crate::target::Target;
 use crate::{json, text};
 
 /// Longest note in a table, in characters.
@@ -30,8 +29,12 @@ fn received(snapshot: Option<proto::Snapshot>) -> Result<proto::Snapshot, ApiErr
     snapshot.ok_or_else(|| ApiError::missing_field("the snapshot"))
 }
 
-pub(super) async fn take(session: &mut Session, arguments: SnapshotArguments) -> Result<(), Failure> {
-    let workspace = Target::parse(&arguments.target)?.into_workspace();
+pub(super) async fn take(
+    session: &mut Session,
+    name: &WorkspaceName,
+    arguments: SnapshotArguments,
+) -> Result<(), Failure> {
+    let workspace = name.to_string();
     convert::tags(&arguments.tags)?;
     let mut client = session.connect().await?;
     let request = proto::CreateSnapshotRequest {
@@ -50,8 +53,8 @@ pub(super) async fn take(session: &mut Session, arguments: SnapshotArguments) ->
     Ok(())
 }
 
-pub(super) async fn history(session: &mut Session, target: &str) -> Result<(), Failure> {
-    let workspace = Target::parse(target)?.into_workspace();
+pub(super) async fn history(session: &mut Session, name: &WorkspaceName) -> Result<(), Failure> {
+    let workspace = name.to_string();
     let mut client = session.connect().await?;
     let asking = client.snapshots.history(proto::HistoryRequest {
         workspace: workspace.clone(),
@@ -104,8 +107,12 @@ pub(super) fn shortened(note: &str) -> String {
     }
 }
 
-pub(super) async fn restore(session: &mut Session, target: &str, reference: String) -> Result<(), Failure> {
-    let workspace = Target::parse(target)?.into_workspace();
+pub(super) async fn restore(
+    session: &mut Session,
+    name: &WorkspaceName,
+    reference: String,
+) -> Result<(), Failure> {
+    let workspace = name.to_string();
     convert::reference(&reference)?;
     let mut client = session.connect().await?;
     let request = proto::RestoreRequest {
@@ -143,11 +150,11 @@ fn restored_text(
 
 pub(super) async fn fork(
     session: &mut Session,
-    target: &str,
+    name: &WorkspaceName,
     reference: String,
     new: String,
 ) -> Result<(), Failure> {
-    let workspace = Target::parse(target)?.into_workspace();
+    let workspace = name.to_string();
     convert::reference(&reference)?;
     convert::workspace_name(&new)?;
     let mut client = session.connect().await?;

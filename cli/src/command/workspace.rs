@@ -118,7 +118,7 @@ fn list_text(workspaces: &[proto::Workspace], zone: &TimeZone) -> Result<String,
 }
 
 async fn show(session: &mut Session, target: &str) -> Result<(), Failure> {
-    let name = Target::parse(target)?.into_workspace();
+    let name = Target::parse(target)?.into_workspace()?;
     let mut client = session.connect().await?;
     let asking = client.workspaces.get(proto::GetWorkspaceRequest { name });
     let workspace = received(
@@ -189,7 +189,7 @@ fn show_text(workspace: &proto::Workspace, zone: &TimeZone) -> Result<String, Ap
 }
 
 async fn delete(session: &mut Session, target: &str, with_snapshots: bool, yes: bool) -> Result<(), Failure> {
-    let name = Target::parse(target)?.into_workspace();
+    let name = Target::parse(target)?.into_workspace()?;
     if !yes {
         ask(&name, with_snapshots)?;
     }

@@ -24,7 +24,7 @@ pub const TABLE: &[(&str, &[&str])] = &[
         "daemon",
         &["types", "content", "metadata", "vfs", "snapshot", "nfs", "api"],
     ),
-    ("cli", &["types", "api"]),
+    ("cli", &["types", "snapshot", "api"]),
     ("e2e", &[ANYTHING]),
     ("benches", &[ANYTHING]),
     ("benches/compare", &[ANYTHING]),

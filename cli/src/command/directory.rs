@@ -1,0 +1,359 @@
+//! Commands on plain directories: find the repository, check the arguments, let the library do it, print what came of it. No daemon
+//! is asked.
+//!
+//! Everything here runs on the thread of the command; [`crate::watch::Watch`] looks after progress and signals meanwhile.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use cairn_snapshot::directory::{PathError, RelativePath};
+use cairn_snapshot::engine::{EngineKind, Tools};
+use cairn_snapshot::operations::OperationError;
+use cairn_snapshot::operations::recover::Recovered;
+use cairn_snapshot::repository::{Descriptor, Labels, Repository};
+use cairn_types::SnapshotId;
+
+use super::Session;
+use crate::arguments::DirectoryCommand;
+use crate::failure::{DirectoryFailure, DirectoryReason, Failure};
+use crate::json::directory::DirectorySnapshot;
+use crate::json::shell_word;
+use crate::target::Target;
+use crate::{json, system, text};
+
+mod collect;
+mod diff;
+mod doctor;
+mod fork;
+mod graph;
+mod history;
+mod init;
+mod labels;
+mod preview;
+mod restore;
+mod save;
+mod status;
+mod verify;
+
+pub(super) use diff::{Asked, run as diff};
+pub(super) use fork::run as fork;
+pub(super) use history::run as history;
+pub(super) use restore::run as restore;
+pub(super) use save::run as save;
+pub(super) use status::run as status;
+
+/// The variable that names the engine of saves that name none.
+const ENGINE_VARIABLE: &str = "JVS_SNAPSHOT_ENGINE";
+/// Seconds that are waited for others, unless an option says something else.
+const WAIT_SECONDS: u64 = 60;
+
+/// Commands that take directories and nothing else.
+pub(super) fn run(session: &mut Session, command: DirectoryCommand) -> Result<(), Failure> {
+    match command {
+        DirectoryCommand::Init(arguments) => init::run(session, arguments),
+        DirectoryCommand::Preview { target } => {
+            let directory = Target::directory(target)?;
+            preview::run(session, directory)
+        }
+        DirectoryCommand::Verify(arguments) => verify::run(session, arguments),
+        DirectoryCommand::Tag(arguments) => labels::tag(session, arguments),
+        DirectoryCommand::Note(arguments) => labels::note(session, arguments),
+        DirectoryCommand::Pin(arguments) => labels::pin(session, arguments),
+        DirectoryCommand::Unpin(arguments) => labels::unpin(session, arguments),
+        DirectoryCommand::Delete(arguments) => collect::delete(session, arguments),
+        DirectoryCommand::Gc(command) => collect::run(session, command),
+        DirectoryCommand::Doctor(arguments) => doctor::run(session, arguments),
+    }
+}
+
+/// Whether the directory that the command was called in is in a repository; one that cannot be used is one.
+pub(super) fn is_repository_here(session: &Session) -> Result<bool, Failure> {
+    match open(session, None) {
+        Ok(_) => Ok(true),
+        Err(Failure::Directory(failure)) if failure.reason == DirectoryReason::NotARepository => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// An open repository, and how it was named.
+struct Opened {
+    repository: Repository,
+    /// The directory that paths are relative to.
+    base: PathBuf,
+    /// How a person would name it: a word for a shell, with the option for the control directory if there is one.
+    named: String,
+}
+
+/// Opens the repository of a directory; nothing: of the one that the command was called in. With a control directory, the workspace is that of the
+/// repository, and a directory that is named must be in it.
+fn open(session: &Session, directory: Option<PathBuf>) -> Result<Opened, Failure> {
+    let parts = system::parts().map_err(|error| {
+        DirectoryFailure::new(
+            DirectoryReason::FileSystem,
+            format!("this process cannot be looked at in /proc: {error}"),
+        )
+    })?;
+    let mut named = match &directory {
+        Some(directory) => shell_word(&directory.to_string_lossy()),
+        None => ".".to_owned(),
+    };
+    let given = directory.unwrap_or_else(|| PathBuf::from("."));
+    let Some(control) = &session.control_directory else {
+        let repository = Repository::discover(&given, parts)?;
+        let base = canonical(&given)?;
+        return Ok(Opened {
+            repository,
+            base,
+            named,
+        });
+    };
+    let repository = Repository::open(control, parts)?;
+    let workspace = repository.workspace_path();
+    let base = match canonical(&given)? {
+        inside if inside.starts_with(workspace) => inside,
+        // Nothing was named: then it is the workspace.
+        _ if given == Path::new(".") => {
+            named = shell_word(&workspace.to_string_lossy());
+            workspace.to_owned()
+        }
+        outside => return Err(outside_of(&outside, workspace)),
+    };
+    named.push_str(&format!(
+        " --control-dir {}",
+        shell_word(&control.to_string_lossy())
+    ));
+    Ok(Opened {
+        repository,
+        base,
+        named,
+    })
+}
+
+fn canonical(path: &Path) -> Result<PathBuf, Failure> {
+    path.canonicalize().map_err(|error| {
+        let reason = match error.kind() {
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => DirectoryReason::NotFound,
+            std::io::ErrorKind::PermissionDenied => DirectoryReason::AccessDenied,
+            _ => DirectoryReason::FileSystem,
+        };
+        let shown = text::path(path.as_os_str().as_bytes());
+        DirectoryFailure::new(reason, format!("{shown} cannot be found: {error}")).into()
+    })
+}
+
+fn outside_of(path: &Path, workspace: &Path) -> Failure {
+    let shown = |path: &Path| text::path(path.as_os_str().as_bytes());
+    let message = format!("{} is not in the workspace {}", shown(path), shown(workspace));
+    DirectoryFailure::new(DirectoryReason::PathOutside, message).into()
+}
+
+impl Opened {
+    /// The workspace as people see it.
+    fn shown(&self) -> String {
+        text::path(self.repository.workspace_path().as_os_str().as_bytes())
+    }
+
+    /// The paths that a person typed, below the root of the workspace. Nothing if one of them is the workspace: then it is everything.
+    fn paths(&self, given: &[OsString]) -> Result<Vec<RelativePath>, Failure> {
+        let paths: Vec<RelativePath> = given
+            .iter()
+            .map(|path| self.path(path))
+            .collect::<Result<_, _>>()?;
+        Ok(match paths.iter().any(RelativePath::is_root) {
+            true => Vec::new(),
+            false => paths,
+        })
+    }
+
+    /// A path that a person typed, below the root of the workspace.
+    fn path(&self, given: &OsStr) -> Result<RelativePath, Failure> {
+        let workspace = self.repository.workspace_path();
+        let whole = without_dots(&self.base.join(given));
+        let below = match whole.strip_prefix(workspace) {
+            Ok(below) => below.to_owned(),
+            // It may lead there by a link above the workspace.
+            Err(_) => match resolved(&whole).strip_prefix(workspace) {
+                Ok(below) => below.to_owned(),
+                Err(_) => return Err(outside_of(&whole, workspace)),
+            },
+        };
+        RelativePath::new(below.as_os_str().as_bytes()).map_err(|error| {
+            let reason = match error {
+                PathError::Outside { .. } => DirectoryReason::PathOutside,
+                PathError::Name { .. } => DirectoryReason::Invalid,
+            };
+            DirectoryFailure::new(reason, text::line(&error.to_string())).into()
+        })
+    }
+
+    /// The paths that are compared or restored: those asked for, as far as partial snapshots hold them. Nothing: everything. Fails with the first of
+    /// them if none of them is held.
+    fn scope(
+        &self,
+        descriptors: &[&Descriptor],
+        asked: &[RelativePath],
+    ) -> Result<Vec<RelativePath>, Failure> {
+        let mut scope = asked.to_vec();
+        for held in descriptors
+            .iter()
+            .filter_map(|descriptor| descriptor.paths.as_ref())
+        {
+            if scope.is_empty() {
+                scope.clone_from(&held.paths);
+                continue;
+            }
+            let within = |path: &&RelativePath, others: &[RelativePath]| {
+                others.iter().any(|other| path.is_within(other))
+            };
+            let mut common: Vec<RelativePath> = scope
+                .iter()
+                .filter(|path| within(path, &held.paths))
+                .cloned()
+                .collect();
+            common.extend(held.paths.iter().filter(|path| within(path, &scope)).cloned());
+            common.sort();
+            common.dedup();
+            if common.is_empty() {
+                let path = scope.swap_remove(0);
+                return Err(OperationError::NoPath { path }.into());
+            }
+            scope = common;
+        }
+        Ok(scope)
+    }
+
+    /// The snapshot that a person named; without a name the latest.
+    fn resolve(&self, reference: Option<&str>) -> Result<SnapshotId, Failure> {
+        Ok(self.repository.resolve(reference.unwrap_or("latest"))?)
+    }
+
+    /// A snapshot as programs see it. Labels that cannot be read are those that it was made with.
+    fn snapshot(&self, id: SnapshotId) -> Result<DirectorySnapshot, Failure> {
+        let descriptor = self.repository.descriptor(id)?;
+        let labels = self.labels(&descriptor);
+        Ok(DirectorySnapshot::new(&descriptor, &labels))
+    }
+
+    fn labels(&self, descriptor: &Descriptor) -> Labels {
+        let labels = self.repository.labels(descriptor);
+        labels.unwrap_or_else(|_| Labels::first(descriptor))
+    }
+}
+
+/// A path without `.` and `..`, by its names alone: what is not there any more has no links to follow.
+fn without_dots(path: &Path) -> PathBuf {
+    let mut whole = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                whole.pop();
+            }
+            Component::RootDir | Component::Prefix(_) | Component::Normal(_) => whole.push(component),
+        }
+    }
+    whole
+}
+
+/// The same path with the links of the nearest directory above that exists followed.
+fn resolved(path: &Path) -> PathBuf {
+    for above in path.ancestors().skip(1) {
+        if let (Ok(real), Ok(rest)) = (above.canonicalize(), path.strip_prefix(above)) {
+            return real.join(rest);
+        }
+    }
+    path.to_owned()
+}
+
+/// The engine that the first of these words asks for: of an option, a template, the variable, the configuration.
+fn engine(
+    option: Option<&str>,
+    template: Option<&str>,
+    configured: Option<&str>,
+) -> Result<Option<EngineKind>, Failure> {
+    let variable = std::env::var_os(ENGINE_VARIABLE).map(|word| word.to_string_lossy().into_owned());
+    let variable = variable.as_deref().filter(|word| !word.is_empty());
+    let word = option
+        .or(template)
+        .or(variable)
+        .or(configured)
+        .unwrap_or_default();
+    EngineKind::requested(word)
+        .map_err(|error| DirectoryFailure::new(DirectoryReason::EngineUnknown, error.to_string()).into())
+}
+
+/// The programs that engines run.
+fn tools() -> Tools {
+    Tools::find(&std::env::var_os("PATH").unwrap_or_default(), None)
+}
+
+/// What was put right before, as people read it.
+fn recovered_text(recovered: &[Recovered]) -> String {
+    let kept = |safety: &Option<SnapshotId>| match safety {
+        Some(id) => format!("; what was there in between is snapshot {}", text::short_id(*id)),
+        None => String::new(),
+    };
+    let line = |recovered: &Recovered| match recovered {
+        Recovered::RestoreUndone(id) => {
+            format!(
+                "a restore of {} was interrupted before it changed anything",
+                text::short_id(*id)
+            )
+        }
+        Recovered::RestoreFinished(id, safety) => {
+            format!(
+                "a restore of {} that was interrupted was finished{}",
+                text::short_id(*id),
+                kept(safety)
+            )
+        }
+        Recovered::RestoreLost(id, safety) => format!(
+            "a restore of {} was interrupted and cannot be finished: restore again{}",
+            text::short_id(*id),
+            kept(safety)
+        ),
+        Recovered::StateCompleted => "the state lacked snapshots that exist".to_owned(),
+        Recovered::ResidueRemoved(removed) => {
+            format!("what interrupted commands had left was removed, in {removed} places")
+        }
+    };
+    recovered
+        .iter()
+        .map(|recovered| format!("put right first: {}\n", line(recovered)))
+        .collect()
+}
+
+/// The same for programs.
+fn recovered_json(recovered: &[Recovered]) -> Vec<json::directory::Recovered> {
+    recovered.iter().map(json::directory::Recovered::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{resolved, without_dots};
+
+    #[test]
+    fn dots_are_names_and_nothing_else() {
+        for (path, whole) in [
+            ("/a/./b/../c", "/a/c"),
+            ("/a/../../b", "/b"),
+            ("/a//b/", "/a/b"),
+            ("/..", "/"),
+        ] {
+            assert_eq!(without_dots(Path::new(path)), Path::new(whole));
+        }
+    }
+
+    #[test]
+    fn links_above_what_is_missing_are_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let real = directory.path().canonicalize().unwrap().join("real");
+        std::fs::create_dir(&real).unwrap();
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        assert_eq!(resolved(&link.join("gone/a")), real.join("gone/a"));
+    }
+}

@@ -1,0 +1,435 @@
+//! How commands on plain directories fail: every error of the library with the reason that programs see, its exit code, and what
+//! a person can do. Messages are those of the library, with their causes.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+
+use cairn_snapshot::directory::WalkError;
+use cairn_snapshot::engine::EngineError;
+use cairn_snapshot::manifest::ManifestError;
+use cairn_snapshot::operations::OperationError;
+use cairn_snapshot::operations::collect::CollectError;
+use cairn_snapshot::repository::{LeaseError, RepositoryError};
+use cairn_types::ErrorKind;
+
+use crate::exit::Exit;
+use crate::text;
+
+/// Why a command on a directory failed, for programs. Stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DirectoryReason {
+    NotARepository,
+    RepositoryExists,
+    DirectoryOccupied,
+    RepositoryNested,
+    RepositoryOverlap,
+    WorkspaceMissing,
+    RepositoryFormat,
+    RepositoryDamaged,
+    RepositoryBusy,
+    LeaseLost,
+    SnapshotNotFound,
+    SnapshotAmbiguous,
+    SnapshotExists,
+    ReferenceInvalid,
+    KeyReused,
+    PlanNotFound,
+    PlanStale,
+    SnapshotProtected,
+    EngineUnavailable,
+    EngineUnknown,
+    UnsavedChanges,
+    PathOutside,
+    NotFound,
+    Conflict,
+    Invalid,
+    NoSpace,
+    AccessDenied,
+    FileSystem,
+    Cancelled,
+    Internal,
+}
+
+impl DirectoryReason {
+    /// All of them.
+    #[cfg(test)]
+    pub const ALL: [DirectoryReason; 30] = [
+        DirectoryReason::NotARepository,
+        DirectoryReason::RepositoryExists,
+        DirectoryReason::DirectoryOccupied,
+        DirectoryReason::RepositoryNested,
+        DirectoryReason::RepositoryOverlap,
+        DirectoryReason::WorkspaceMissing,
+        DirectoryReason::RepositoryFormat,
+        DirectoryReason::RepositoryDamaged,
+        DirectoryReason::RepositoryBusy,
+        DirectoryReason::LeaseLost,
+        DirectoryReason::SnapshotNotFound,
+        DirectoryReason::SnapshotAmbiguous,
+        DirectoryReason::SnapshotExists,
+        DirectoryReason::ReferenceInvalid,
+        DirectoryReason::KeyReused,
+        DirectoryReason::PlanNotFound,
+        DirectoryReason::PlanStale,
+        DirectoryReason::SnapshotProtected,
+        DirectoryReason::EngineUnavailable,
+        DirectoryReason::EngineUnknown,
+        DirectoryReason::UnsavedChanges,
+        DirectoryReason::PathOutside,
+        DirectoryReason::NotFound,
+        DirectoryReason::Conflict,
+        DirectoryReason::Invalid,
+        DirectoryReason::NoSpace,
+        DirectoryReason::AccessDenied,
+        DirectoryReason::FileSystem,
+        DirectoryReason::Cancelled,
+        DirectoryReason::Internal,
+    ];
+
+    /// The word that programs see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DirectoryReason::NotARepository => "NOT_A_REPOSITORY",
+            DirectoryReason::RepositoryExists => "REPOSITORY_EXISTS",
+            DirectoryReason::DirectoryOccupied => "DIRECTORY_OCCUPIED",
+            DirectoryReason::RepositoryNested => "REPOSITORY_NESTED",
+            DirectoryReason::RepositoryOverlap => "REPOSITORY_OVERLAP",
+            DirectoryReason::WorkspaceMissing => "WORKSPACE_MISSING",
+            DirectoryReason::RepositoryFormat => "REPOSITORY_FORMAT",
+            DirectoryReason::RepositoryDamaged => "REPOSITORY_DAMAGED",
+            DirectoryReason::RepositoryBusy => "REPOSITORY_BUSY",
+            DirectoryReason::LeaseLost => "LEASE_LOST",
+            DirectoryReason::SnapshotNotFound => "SNAPSHOT_NOT_FOUND",
+            DirectoryReason::SnapshotAmbiguous => "SNAPSHOT_AMBIGUOUS",
+            DirectoryReason::SnapshotExists => "SNAPSHOT_EXISTS",
+            DirectoryReason::ReferenceInvalid => "REFERENCE_INVALID",
+            DirectoryReason::KeyReused => "KEY_REUSED",
+            DirectoryReason::PlanNotFound => "PLAN_NOT_FOUND",
+            DirectoryReason::PlanStale => "PLAN_STALE",
+            DirectoryReason::SnapshotProtected => "SNAPSHOT_PROTECTED",
+            DirectoryReason::EngineUnavailable => "ENGINE_UNAVAILABLE",
+            DirectoryReason::EngineUnknown => "ENGINE_UNKNOWN",
+            DirectoryReason::UnsavedChanges => "UNSAVED_CHANGES",
+            DirectoryReason::PathOutside => "PATH_OUTSIDE",
+            DirectoryReason::NotFound => "NOT_FOUND",
+            DirectoryReason::Conflict => "CONFLICT",
+            DirectoryReason::Invalid => "INVALID",
+            DirectoryReason::NoSpace => "NO_SPACE",
+            DirectoryReason::AccessDenied => "ACCESS_DENIED",
+            DirectoryReason::FileSystem => "FILE_SYSTEM",
+            DirectoryReason::Cancelled => "CANCELLED",
+            DirectoryReason::Internal => "INTERNAL",
+        }
+    }
+
+    /// What the process ends with.
+    pub fn exit(self) -> Exit {
+        match self {
+            DirectoryReason::NotARepository => Exit::NotARepository,
+            DirectoryReason::RepositoryExists
+            | DirectoryReason::DirectoryOccupied
+            | DirectoryReason::RepositoryNested
+            | DirectoryReason::RepositoryOverlap
+            | DirectoryReason::SnapshotExists
+            | DirectoryReason::KeyReused
+            | DirectoryReason::PlanStale
+            | DirectoryReason::SnapshotProtected
+            | DirectoryReason::Conflict => Exit::Conflict,
+            DirectoryReason::WorkspaceMissing
+            | DirectoryReason::SnapshotNotFound
+            | DirectoryReason::PlanNotFound
+            | DirectoryReason::NotFound => Exit::NotFound,
+            DirectoryReason::RepositoryFormat => Exit::Format,
+            DirectoryReason::RepositoryDamaged => Exit::Damaged,
+            DirectoryReason::RepositoryBusy | DirectoryReason::LeaseLost => Exit::Busy,
+            DirectoryReason::SnapshotAmbiguous
+            | DirectoryReason::ReferenceInvalid
+            | DirectoryReason::EngineUnknown
+            | DirectoryReason::Invalid => Exit::Invalid,
+            DirectoryReason::EngineUnavailable => Exit::EngineUnavailable,
+            DirectoryReason::UnsavedChanges => Exit::Unsaved,
+            DirectoryReason::PathOutside => Exit::PathOutside,
+            DirectoryReason::NoSpace => Exit::NoSpace,
+            DirectoryReason::AccessDenied => Exit::Denied,
+            DirectoryReason::FileSystem => Exit::Storage,
+            DirectoryReason::Cancelled => Exit::Cancelled,
+            DirectoryReason::Internal => Exit::Internal,
+        }
+    }
+
+    /// What a person can do, where the messages do not say it.
+    fn remedy(self) -> &'static str {
+        match self {
+            DirectoryReason::RepositoryBusy => "try again later, or wait longer: --wait SECONDS",
+            DirectoryReason::LeaseLost => "do it again",
+            DirectoryReason::EngineUnavailable => {
+                "leave out --engine, and JVS_SNAPSHOT_ENGINE, to use the best one that there is"
+            }
+            DirectoryReason::UnsavedChanges => "to save them: cairn snapshot",
+            DirectoryReason::SnapshotNotFound => "to list all snapshots: cairn history --all",
+            DirectoryReason::NoSpace => "free some space; what was begun is removed by the next command",
+            DirectoryReason::AccessDenied => "do it as a user who may read and write there",
+            DirectoryReason::Cancelled => "what was begun is removed by the next command",
+            DirectoryReason::NotARepository
+            | DirectoryReason::RepositoryExists
+            | DirectoryReason::DirectoryOccupied
+            | DirectoryReason::RepositoryNested
+            | DirectoryReason::RepositoryOverlap
+            | DirectoryReason::WorkspaceMissing
+            | DirectoryReason::RepositoryFormat
+            | DirectoryReason::RepositoryDamaged
+            | DirectoryReason::SnapshotAmbiguous
+            | DirectoryReason::SnapshotExists
+            | DirectoryReason::ReferenceInvalid
+            | DirectoryReason::KeyReused
+            | DirectoryReason::PlanNotFound
+            | DirectoryReason::PlanStale
+            | DirectoryReason::SnapshotProtected
+            | DirectoryReason::EngineUnknown
+            | DirectoryReason::PathOutside
+            | DirectoryReason::NotFound
+            | DirectoryReason::Conflict
+            | DirectoryReason::Invalid
+            | DirectoryReason::FileSystem
+            | DirectoryReason::Internal => "",
+        }
+    }
+}
+
+/// Something about a plain directory went wrong.
+#[derive(Debug)]
+pub struct DirectoryFailure {
+    /// Why, for programs.
+    pub reason: DirectoryReason,
+    /// Why, for people.
+    pub message: String,
+    /// What they can do; empty if the message says it.
+    pub remedy: &'static str,
+    /// Values in the message, by name.
+    pub details: BTreeMap<String, String>,
+}
+
+impl DirectoryFailure {
+    /// A failure that no error of the library tells.
+    pub fn new(reason: DirectoryReason, message: String) -> Self {
+        DirectoryFailure {
+            reason,
+            message,
+            remedy: reason.remedy(),
+            details: BTreeMap::new(),
+        }
+    }
+
+    fn of(reason: DirectoryReason, error: &dyn Error) -> Self {
+        DirectoryFailure::new(reason, chain(error))
+    }
+
+    fn detail(mut self, name: &str, value: impl ToString) -> Self {
+        self.details.insert(name.to_owned(), value.to_string());
+        self
+    }
+}
+
+/// An error with its causes, in one line that plays no tricks with the terminal.
+pub fn chain(error: &dyn Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words.push_str(": ");
+        words.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text::line(&words)
+}
+
+fn of_kind(kind: ErrorKind) -> DirectoryReason {
+    match kind {
+        ErrorKind::Invalid => DirectoryReason::Invalid,
+        ErrorKind::NotFound => DirectoryReason::NotFound,
+        ErrorKind::Conflict => DirectoryReason::Conflict,
+        ErrorKind::Denied => DirectoryReason::AccessDenied,
+        ErrorKind::NoSpace => DirectoryReason::NoSpace,
+        ErrorKind::Corrupt => DirectoryReason::RepositoryDamaged,
+        ErrorKind::Unavailable => DirectoryReason::FileSystem,
+        ErrorKind::Internal => DirectoryReason::Internal,
+    }
+}
+
+impl From<RepositoryError> for DirectoryFailure {
+    fn from(error: RepositoryError) -> Self {
+        let reason = match &error {
+            RepositoryError::Io { .. } => of_kind(error.kind()),
+            RepositoryError::NoRepository { .. } => DirectoryReason::NotARepository,
+            RepositoryError::Exists { .. } => DirectoryReason::RepositoryExists,
+            RepositoryError::Occupied { .. } => DirectoryReason::DirectoryOccupied,
+            RepositoryError::Nested { .. } => DirectoryReason::RepositoryNested,
+            RepositoryError::Overlap { .. } => DirectoryReason::RepositoryOverlap,
+            RepositoryError::WorkspaceMissing { .. } => DirectoryReason::WorkspaceMissing,
+            RepositoryError::GoTools { .. } | RepositoryError::Newer { .. } => {
+                DirectoryReason::RepositoryFormat
+            }
+            RepositoryError::Damaged { .. } => DirectoryReason::RepositoryDamaged,
+            RepositoryError::SymlinkedControl { .. } | RepositoryError::Value(_) => DirectoryReason::Invalid,
+            RepositoryError::NotFound { .. } => DirectoryReason::SnapshotNotFound,
+            RepositoryError::Ambiguous { candidates, .. } => {
+                let candidates: Vec<String> = candidates.iter().map(ToString::to_string).collect();
+                return DirectoryFailure::of(DirectoryReason::SnapshotAmbiguous, &error)
+                    .detail("candidates", candidates.join(","));
+            }
+            RepositoryError::Reference { .. } => DirectoryReason::ReferenceInvalid,
+            RepositoryError::SnapshotExists { .. } => DirectoryReason::SnapshotExists,
+            RepositoryError::KeyReused { snapshot } => {
+                let snapshot = *snapshot;
+                return DirectoryFailure::of(DirectoryReason::KeyReused, &error).detail("snapshot", snapshot);
+            }
+            RepositoryError::Lease(lease) => return of_lease(lease, &error),
+        };
+        DirectoryFailure::of(reason, &error)
+    }
+}
+
+/// The failure of a lease; `told` is what was handed out, whose message counts.
+fn of_lease(lease: &LeaseError, told: &dyn Error) -> DirectoryFailure {
+    let reason = match lease {
+        LeaseError::Held {
+            operation, holder, ..
+        } => {
+            return DirectoryFailure::of(DirectoryReason::RepositoryBusy, told)
+                .detail("operation", operation)
+                .detail("holder", holder);
+        }
+        LeaseError::Lost { .. } => DirectoryReason::LeaseLost,
+        LeaseError::Cancelled => DirectoryReason::Cancelled,
+        LeaseError::File(_) => of_kind(lease.kind()),
+        LeaseError::Thread(_) => DirectoryReason::FileSystem,
+    };
+    DirectoryFailure::of(reason, told)
+}
+
+impl From<LeaseError> for DirectoryFailure {
+    fn from(error: LeaseError) -> Self {
+        of_lease(&error, &error)
+    }
+}
+
+fn of_engine(error: &EngineError) -> DirectoryReason {
+    match error {
+        EngineError::Cancelled => DirectoryReason::Cancelled,
+        EngineError::Unavailable { .. } | EngineError::Tool { .. } => DirectoryReason::EngineUnavailable,
+        EngineError::Io { .. }
+        | EngineError::Walk(_)
+        | EngineError::Place(_)
+        | EngineError::Manifest(_)
+        | EngineError::Exists { .. }
+        | EngineError::Foreign { .. }
+        | EngineError::MountPoint { .. } => of_kind(error.kind()),
+    }
+}
+
+impl From<EngineError> for DirectoryFailure {
+    fn from(error: EngineError) -> Self {
+        DirectoryFailure::of(of_engine(&error), &error)
+    }
+}
+
+impl From<OperationError> for DirectoryFailure {
+    fn from(error: OperationError) -> Self {
+        let reason = match &error {
+            OperationError::Repository(_) => match error {
+                OperationError::Repository(error) => return error.into(),
+                other => return DirectoryFailure::of(DirectoryReason::Internal, &other),
+            },
+            OperationError::Cancelled => DirectoryReason::Cancelled,
+            OperationError::Engine(engine) => of_engine(engine),
+            OperationError::NoEngine { .. } => DirectoryReason::EngineUnavailable,
+            OperationError::Unsaved { changes } => {
+                let changes = *changes;
+                return DirectoryFailure::of(DirectoryReason::UnsavedChanges, &error)
+                    .detail("changes", changes);
+            }
+            OperationError::Occupied { .. } => DirectoryReason::DirectoryOccupied,
+            OperationError::Manifest(_)
+            | OperationError::Walk(_)
+            | OperationError::Ignore(_)
+            | OperationError::Place(_)
+            | OperationError::Workspace { .. }
+            | OperationError::Payload { .. }
+            | OperationError::Staging { .. }
+            | OperationError::Inconsistent { .. }
+            | OperationError::ForeignManifest { .. }
+            | OperationError::TooManyLinks { .. }
+            | OperationError::NoPath { .. } => of_kind(error.kind()),
+        };
+        DirectoryFailure::of(reason, &error)
+    }
+}
+
+impl From<CollectError> for DirectoryFailure {
+    fn from(error: CollectError) -> Self {
+        let reason = match error {
+            CollectError::Operation(error) => return error.into(),
+            CollectError::NoPlan { .. } => DirectoryReason::PlanNotFound,
+            CollectError::Stale { .. } => DirectoryReason::PlanStale,
+            CollectError::Protected { .. } => DirectoryReason::SnapshotProtected,
+        };
+        DirectoryFailure::of(reason, &error)
+    }
+}
+
+impl From<WalkError> for DirectoryFailure {
+    fn from(error: WalkError) -> Self {
+        DirectoryFailure::of(of_kind(error.kind()), &error)
+    }
+}
+
+impl From<ManifestError> for DirectoryFailure {
+    fn from(error: ManifestError) -> Self {
+        DirectoryFailure::of(of_kind(error.kind()), &error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use cairn_snapshot::operations::OperationError;
+    use cairn_snapshot::repository::RepositoryError;
+    use cairn_types::SnapshotId;
+
+    use super::{DirectoryFailure, DirectoryReason};
+    use crate::failure::Failure;
+
+    #[test]
+    fn reasons_are_words_of_their_own() {
+        let mut words: Vec<&str> = DirectoryReason::ALL
+            .iter()
+            .map(|reason| reason.as_str())
+            .collect();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), DirectoryReason::ALL.len());
+    }
+
+    #[test]
+    fn causes_are_told_in_one_line() {
+        let error = RepositoryError::Io {
+            action: "opening",
+            path: PathBuf::from("/a\nb"),
+            source: std::io::ErrorKind::PermissionDenied.into(),
+        };
+        let failure = DirectoryFailure::from(OperationError::Repository(error));
+        assert_eq!(failure.reason, DirectoryReason::AccessDenied);
+        assert_eq!(failure.message, "opening /a b failed: permission denied");
+    }
+
+    #[test]
+    fn candidates_are_told() {
+        let error = RepositoryError::Ambiguous {
+            reference: "aaaa".to_owned(),
+            found: 2,
+            candidates: vec![SnapshotId([0xaa; 16])],
+        };
+        let text = Failure::from(error).text(false);
+        assert!(text.contains(&format!("\n    {}\n", "aa".repeat(16))), "{text}");
+    }
+}
