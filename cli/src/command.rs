@@ -25,6 +25,9 @@ mod snapshot;
 mod status;
 mod workspace;
 
+/// Stack of the thread that commands on directories run on, as that of a main thread.
+const STACK_BYTES: usize = 8 << 20;
+
 /// The whole process. clap ends it for `--help`, `--version` and a wrong command line.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -65,9 +68,9 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
 async fn execute(session: &mut Session, command: Command) -> Result<(), Failure> {
     match command {
         Command::Workspace(command) => workspace::run(session, command).await,
-        Command::Directory(command) => directory::run(session, command),
+        Command::Directory(command) => apart(|| directory::run(session, command)),
         Command::Snapshot(mut arguments) => match Target::parse_or_here(arguments.target.take())? {
-            Target::Directory(directory) => directory::save(session, directory, arguments),
+            Target::Directory(directory) => apart(|| directory::save(session, directory, arguments)),
             Target::Workspace(name) => {
                 for_directories(arguments.directory.given())?;
                 snapshot::take(session, &name, arguments).await
@@ -77,7 +80,7 @@ async fn execute(session: &mut Session, command: Command) -> Result<(), Failure>
             target,
             directory: arguments,
         } => match Target::parse_or_here(target)? {
-            Target::Directory(directory) => directory::history(session, directory, arguments),
+            Target::Directory(directory) => apart(|| directory::history(session, directory, arguments)),
             Target::Workspace(name) => {
                 for_directories(arguments.given())?;
                 snapshot::history(session, &name).await
@@ -97,7 +100,7 @@ async fn execute(session: &mut Session, command: Command) -> Result<(), Failure>
                     stat,
                     paths,
                 };
-                directory::diff(session, directory, asked)
+                apart(|| directory::diff(session, directory, asked))
             }
             Target::Workspace(name) => {
                 for_directories((!paths.is_empty()).then_some("--path"))?;
@@ -111,7 +114,7 @@ async fn execute(session: &mut Session, command: Command) -> Result<(), Failure>
             directory: arguments,
         } => match Target::parse(target)? {
             Target::Directory(directory) => {
-                directory::restore(session, directory, reference.as_deref(), arguments)
+                apart(|| directory::restore(session, directory, reference.as_deref(), arguments))
             }
             Target::Workspace(name) => {
                 for_directories(arguments.given())?;
@@ -126,7 +129,7 @@ async fn execute(session: &mut Session, command: Command) -> Result<(), Failure>
             new_control_dir,
         } => match Target::parse(target)? {
             Target::Directory(directory) => {
-                directory::fork(session, directory, &reference, new, new_control_dir)
+                apart(|| directory::fork(session, directory, &reference, new, new_control_dir))
             }
             Target::Workspace(name) => {
                 for_directories(new_control_dir.map(|_| "--new-control-dir"))?;
@@ -140,11 +143,32 @@ async fn execute(session: &mut Session, command: Command) -> Result<(), Failure>
         Command::Operation(command) => operation::run(session, command).await,
         Command::Mount { target, mount_point } => mount::run(session, &target, mount_point).await,
         Command::Status { target, daemon } => match Target::directory(target)? {
-            Some(directory) => directory::status(session, Some(directory)),
-            None if !daemon && directory::is_repository_here(session)? => directory::status(session, None),
+            Some(directory) => apart(|| directory::status(session, Some(directory))),
+            None if !daemon && directory::is_repository_here(session)? => {
+                apart(|| directory::status(session, None))
+            }
             None => status::run(session).await,
         },
     }
+}
+
+/// Runs a command on a directory on a thread of its own: it waits for disks, and for requests to object stores, which the thread of this
+/// process's runtime must not. Nothing else is done meanwhile.
+fn apart(work: impl FnOnce() -> Result<(), Failure> + Send) -> Result<(), Failure> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("command".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, work);
+        let thread = thread.map_err(|error| Failure::Usage {
+            message: format!("cannot start: {error}"),
+            remedy: String::new(),
+        })?;
+        match thread.join() {
+            Ok(outcome) => outcome,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
 }
 
 /// Refuses an option of directories that was given for a workspace.

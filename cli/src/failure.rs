@@ -4,7 +4,7 @@ use std::io;
 
 use cairn_api::{ApiError, Reason};
 use cairn_snapshot::directory::WalkError;
-use cairn_snapshot::manifest::ManifestError;
+use cairn_snapshot::manifest::{ChangeError, ManifestError};
 use cairn_snapshot::operations::OperationError;
 use cairn_snapshot::operations::collect::CollectError;
 use cairn_snapshot::repository::{LeaseError, RepositoryError};
@@ -71,7 +71,8 @@ failures_of_directories!(
     OperationError,
     CollectError,
     WalkError,
-    ManifestError
+    ManifestError,
+    ChangeError
 );
 
 impl From<Status> for Failure {

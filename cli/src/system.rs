@@ -2,11 +2,12 @@
 //! operating system for either.
 
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use cairn_snapshot::repository::{Host, LeaseTimes, Parts, SystemTicks};
 use cairn_types::{Clock, Randomness, Timestamp};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 /// Most bytes of /etc/passwd that are looked through for a name.
 const PASSWD_BYTES_MAX: u64 = 1 << 20;
@@ -43,9 +44,27 @@ impl Randomness for SystemRandomness {
     }
 }
 
-/// What a repository works with in this process. Errors: `/proc` cannot be read.
+/// Threads that make requests to object stores.
+const RUNTIME_THREADS: usize = 2;
+
+/// Where requests to object stores run, whatever thread waits for them. Made once; it ends with the process.
+fn runtime() -> std::io::Result<Handle> {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    if let Some(runtime) = RUNTIME.get() {
+        return Ok(runtime.handle().clone());
+    }
+    let made = Builder::new_multi_thread()
+        .worker_threads(RUNTIME_THREADS)
+        .thread_name("requests")
+        .enable_all()
+        .build()?;
+    Ok(RUNTIME.get_or_init(|| made).handle().clone())
+}
+
+/// What a repository works with in this process. Errors: `/proc` cannot be read; a thread cannot be started.
 pub fn parts() -> std::io::Result<Parts> {
     Ok(Parts {
+        runtime: Some(runtime()?),
         clock: Arc::new(SystemClock),
         randomness: Arc::new(SystemRandomness),
         ticks: Arc::new(SystemTicks::new()),

@@ -4,9 +4,12 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 
+use cairn_snapshot::archive::ArchiveError;
 use cairn_snapshot::directory::WalkError;
+use cairn_snapshot::directory::compare::CompareError;
 use cairn_snapshot::engine::EngineError;
-use cairn_snapshot::manifest::ManifestError;
+use cairn_snapshot::engine::chunks::ChunksError;
+use cairn_snapshot::manifest::{ChangeError, ManifestError};
 use cairn_snapshot::operations::OperationError;
 use cairn_snapshot::operations::collect::CollectError;
 use cairn_snapshot::repository::{LeaseError, RepositoryError};
@@ -39,6 +42,11 @@ pub enum DirectoryReason {
     EngineUnavailable,
     EngineUnknown,
     UnsavedChanges,
+    StoreUnreachable,
+    StoreDenied,
+    StoreKey,
+    StoreUrlInvalid,
+    StoreDamaged,
     PathOutside,
     NotFound,
     Conflict,
@@ -53,7 +61,7 @@ pub enum DirectoryReason {
 impl DirectoryReason {
     /// All of them.
     #[cfg(test)]
-    pub const ALL: [DirectoryReason; 30] = [
+    pub const ALL: [DirectoryReason; 35] = [
         DirectoryReason::NotARepository,
         DirectoryReason::RepositoryExists,
         DirectoryReason::DirectoryOccupied,
@@ -75,6 +83,11 @@ impl DirectoryReason {
         DirectoryReason::EngineUnavailable,
         DirectoryReason::EngineUnknown,
         DirectoryReason::UnsavedChanges,
+        DirectoryReason::StoreUnreachable,
+        DirectoryReason::StoreDenied,
+        DirectoryReason::StoreKey,
+        DirectoryReason::StoreUrlInvalid,
+        DirectoryReason::StoreDamaged,
         DirectoryReason::PathOutside,
         DirectoryReason::NotFound,
         DirectoryReason::Conflict,
@@ -110,6 +123,11 @@ impl DirectoryReason {
             DirectoryReason::EngineUnavailable => "ENGINE_UNAVAILABLE",
             DirectoryReason::EngineUnknown => "ENGINE_UNKNOWN",
             DirectoryReason::UnsavedChanges => "UNSAVED_CHANGES",
+            DirectoryReason::StoreUnreachable => "STORE_UNREACHABLE",
+            DirectoryReason::StoreDenied => "STORE_DENIED",
+            DirectoryReason::StoreKey => "STORE_KEY",
+            DirectoryReason::StoreUrlInvalid => "STORE_URL_INVALID",
+            DirectoryReason::StoreDamaged => "STORE_DAMAGED",
             DirectoryReason::PathOutside => "PATH_OUTSIDE",
             DirectoryReason::NotFound => "NOT_FOUND",
             DirectoryReason::Conflict => "CONFLICT",
@@ -140,14 +158,17 @@ impl DirectoryReason {
             | DirectoryReason::PlanNotFound
             | DirectoryReason::NotFound => Exit::NotFound,
             DirectoryReason::RepositoryFormat => Exit::Format,
-            DirectoryReason::RepositoryDamaged => Exit::Damaged,
+            DirectoryReason::RepositoryDamaged | DirectoryReason::StoreDamaged => Exit::Damaged,
             DirectoryReason::RepositoryBusy | DirectoryReason::LeaseLost => Exit::Busy,
             DirectoryReason::SnapshotAmbiguous
             | DirectoryReason::ReferenceInvalid
             | DirectoryReason::EngineUnknown
+            | DirectoryReason::StoreUrlInvalid
             | DirectoryReason::Invalid => Exit::Invalid,
             DirectoryReason::EngineUnavailable => Exit::EngineUnavailable,
             DirectoryReason::UnsavedChanges => Exit::Unsaved,
+            DirectoryReason::StoreUnreachable => Exit::StoreUnreachable,
+            DirectoryReason::StoreDenied | DirectoryReason::StoreKey => Exit::StoreDenied,
             DirectoryReason::PathOutside => Exit::PathOutside,
             DirectoryReason::NoSpace => Exit::NoSpace,
             DirectoryReason::AccessDenied => Exit::Denied,
@@ -166,6 +187,13 @@ impl DirectoryReason {
                 "leave out --engine, and JVS_SNAPSHOT_ENGINE, to use the best one that there is"
             }
             DirectoryReason::UnsavedChanges => "to save them: cairn snapshot",
+            DirectoryReason::StoreUnreachable => {
+                "look at the URL in [store] of config.toml, and at the network; then do it again"
+            }
+            DirectoryReason::StoreDenied => "look at the credentials, and at what they allow",
+            DirectoryReason::StoreKey => {
+                "name the right file by key_file in [store] of config.toml; 64 hexadecimal digits, readable for you alone"
+            }
             DirectoryReason::SnapshotNotFound => "to list all snapshots: cairn history --all",
             DirectoryReason::NoSpace => "free some space; what was begun is removed by the next command",
             DirectoryReason::AccessDenied => "do it as a user who may read and write there",
@@ -186,6 +214,8 @@ impl DirectoryReason {
             | DirectoryReason::PlanStale
             | DirectoryReason::SnapshotProtected
             | DirectoryReason::EngineUnknown
+            | DirectoryReason::StoreUrlInvalid
+            | DirectoryReason::StoreDamaged
             | DirectoryReason::PathOutside
             | DirectoryReason::NotFound
             | DirectoryReason::Conflict
@@ -348,6 +378,11 @@ impl From<OperationError> for DirectoryFailure {
                     .detail("changes", changes);
             }
             OperationError::Occupied { .. } => DirectoryReason::DirectoryOccupied,
+            OperationError::Chunks(error) => of_chunks(error),
+            OperationError::Archive(error) => of_archive(error),
+            OperationError::StoreUrl(_) => DirectoryReason::StoreUrlInvalid,
+            OperationError::Key(_) => DirectoryReason::StoreKey,
+            OperationError::NoRuntime => DirectoryReason::Internal,
             OperationError::Manifest(_)
             | OperationError::Walk(_)
             | OperationError::Ignore(_)
@@ -361,6 +396,34 @@ impl From<OperationError> for DirectoryFailure {
             | OperationError::NoPath { .. } => of_kind(error.kind()),
         };
         DirectoryFailure::of(reason, &error)
+    }
+}
+
+/// What went wrong with the object store of archives.
+fn of_archive(error: &ArchiveError) -> DirectoryReason {
+    match error {
+        ArchiveError::Cancelled => DirectoryReason::Cancelled,
+        ArchiveError::NewerVersion { .. } => DirectoryReason::RepositoryFormat,
+        error => of_store(error.kind()),
+    }
+}
+
+fn of_chunks(error: &ChunksError) -> DirectoryReason {
+    match error {
+        ChunksError::Cancelled => DirectoryReason::Cancelled,
+        ChunksError::Archive(error) => of_archive(error),
+        ChunksError::Data { .. } => of_store(error.kind()),
+        error => of_kind(error.kind()),
+    }
+}
+
+/// The same kinds, of an object store.
+fn of_store(kind: ErrorKind) -> DirectoryReason {
+    match kind {
+        ErrorKind::Denied => DirectoryReason::StoreDenied,
+        ErrorKind::Unavailable => DirectoryReason::StoreUnreachable,
+        ErrorKind::Corrupt => DirectoryReason::StoreDamaged,
+        kind => of_kind(kind),
     }
 }
 
@@ -385,6 +448,16 @@ impl From<WalkError> for DirectoryFailure {
 impl From<ManifestError> for DirectoryFailure {
     fn from(error: ManifestError) -> Self {
         DirectoryFailure::of(of_kind(error.kind()), &error)
+    }
+}
+
+impl From<ChangeError> for DirectoryFailure {
+    fn from(error: ChangeError) -> Self {
+        let reason = match &error {
+            CompareError::Before(manifest) | CompareError::After(manifest) => of_kind(manifest.kind()),
+            CompareError::Order { .. } => DirectoryReason::RepositoryDamaged,
+        };
+        DirectoryFailure::of(reason, &error)
     }
 }
 

@@ -8,8 +8,11 @@ use std::path::PathBuf;
 
 use cairn_api::proto;
 use cairn_snapshot::archive::Progress;
-use cairn_snapshot::directory::{Body, Entry, Record, RelativePath};
-use cairn_snapshot::manifest::{Change, Changes, Differences, ManifestError, ManifestReader};
+use cairn_snapshot::directory::{Aspect, Aspects, Body, Difference, Entry, Record, RelativePath, compare};
+use cairn_snapshot::manifest::changes::{
+    between as changes_between, is_time_of_directory as is_only_time, resolve,
+};
+use cairn_snapshot::manifest::{Change, ManifestReader};
 use cairn_snapshot::operations::OperationError;
 use cairn_snapshot::operations::live::{Beside, Difference as LiveDifference, Live, Step, in_scope};
 use cairn_snapshot::operations::payload::Payload;
@@ -193,7 +196,7 @@ fn between(
     let before = Side::open(opened, repository.descriptor(from)?)?;
     let after = Side::open(opened, repository.descriptor(to)?)?;
     let scope = opened.scope(&[&before.descriptor, &after.descriptor], paths)?;
-    for change in cairn_snapshot::manifest::changes::between(&before.manifest, &after.manifest) {
+    for change in changes_between(&before.manifest, &after.manifest) {
         if progress.is_cancelled() {
             return Err(OperationError::Cancelled.into());
         }
@@ -213,7 +216,7 @@ pub(super) struct Side<'a> {
     opened: &'a Opened,
     pub descriptor: Descriptor,
     pub manifest: std::sync::Arc<ManifestReader>,
-    payload: std::cell::OnceCell<Box<dyn Payload>>,
+    payload: std::cell::OnceCell<Box<dyn Payload + 'a>>,
 }
 
 impl<'a> Side<'a> {
@@ -250,22 +253,24 @@ impl<'a> Side<'a> {
     }
 }
 
-/// In what two records differ for certain; what nobody knows is read.
+/// In what two records differ for certain; what nobody knows is read. Where the holes of a file are is no difference to people.
 fn certain(
-    differences: Differences,
+    mut aspects: Aspects,
     (before, after): (&Record, &Record),
     sides: (&Side<'_>, &Side<'_>),
-) -> Result<Differences, Failure> {
-    let known = differences.without(Differences::DATA_PERHAPS.with(Differences::HOLES));
-    if !differences.has(Differences::DATA_PERHAPS) || known.has(Differences::KIND.with(Differences::DATA)) {
-        return Ok(known);
+) -> Result<Aspects, Failure> {
+    let unread = aspects.contains(Aspect::Unread);
+    aspects.remove(Aspect::Unread);
+    aspects.remove(Aspect::Holes);
+    if !unread || aspects.contains(Aspect::Kind) || aspects.contains(Aspect::Data) {
+        return Ok(aspects);
     }
     let same = before.entry.attributes.size == after.entry.attributes.size
         && sides.0.digest(&before.entry)? == sides.1.digest(&after.entry)?;
-    Ok(match same {
-        true => known,
-        false => known.with(Differences::DATA),
-    })
+    if !same {
+        aspects.insert(Aspect::Data);
+    }
+    Ok(aspects)
 }
 
 fn told_change(change: &Change, before: &Side<'_>, after: &Side<'_>) -> Result<Option<Told>, Failure> {
@@ -275,34 +280,32 @@ fn told_change(change: &Change, before: &Side<'_>, after: &Side<'_>) -> Result<O
     };
     let is_directory = |record: &Record| record.entry.attributes.kind == FileKind::Directory;
     Ok(Some(match change {
-        Change::Added(record) => difference(
+        Difference::Added(record) => difference(
             proto::DifferenceKind::Added,
             change.path(),
             is_directory(record),
             (None, bytes(record)),
         ),
-        Change::Removed(record) => difference(
+        Difference::Removed(record) => difference(
             proto::DifferenceKind::Removed,
             change.path(),
             is_directory(record),
             (bytes(record), None),
         ),
-        Change::Modified { .. } if change.is_time_of_directory() => {
-            Told::DirectoryTime(change.path().clone())
-        }
-        Change::Modified {
-            differences,
+        Difference::Changed { .. } if is_only_time(change) => Told::DirectoryTime(change.path().clone()),
+        Difference::Changed {
             before: old,
             after: new,
+            aspects,
         } => {
-            let differences = certain(*differences, (old, new), (before, after))?;
-            let data = Differences::DATA
-                .with(Differences::SIZE)
-                .with(Differences::TARGET);
-            let kind = match differences {
-                Differences::NONE => return Ok(None),
-                differences if differences.has(Differences::KIND) => proto::DifferenceKind::Retyped,
-                differences if differences.has(data) => proto::DifferenceKind::Modified,
+            let aspects = certain(*aspects, (old, new), (before, after))?;
+            let data = [Aspect::Data, Aspect::Size, Aspect::Target];
+            let kind = match aspects {
+                aspects if aspects.is_empty() => return Ok(None),
+                aspects if aspects.contains(Aspect::Kind) => proto::DifferenceKind::Retyped,
+                aspects if data.into_iter().any(|aspect| aspects.contains(aspect)) => {
+                    proto::DifferenceKind::Modified
+                }
                 _ => proto::DifferenceKind::Attributes,
             };
             difference(kind, change.path(), is_directory(new), (bytes(old), bytes(new)))
@@ -312,12 +315,13 @@ fn told_change(change: &Change, before: &Side<'_>, after: &Side<'_>) -> Result<O
 
 /// Whether something at a path, or below it, is not the same in two snapshots.
 pub(super) fn differs(before: &Side<'_>, after: &Side<'_>, path: &RelativePath) -> Result<bool, Failure> {
-    let changes = Changes::<_, _, ManifestError>::new(
+    let changes = compare(
         before.manifest.records_within(path),
         after.manifest.records_within(path),
     );
-    for change in changes.with_manifests(Some(&before.manifest), Some(&after.manifest)) {
-        if let Some(Told::Difference(_)) = told_change(&change?, before, after)? {
+    for change in changes {
+        let change = resolve(change?, Some(&before.manifest), Some(&after.manifest))?;
+        if let Some(Told::Difference(_)) = told_change(&change, before, after)? {
             return Ok(true);
         }
     }

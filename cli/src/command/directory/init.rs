@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cairn_snapshot::engine::{Choice, EngineError, Site, choose};
+use cairn_snapshot::engine::{Choice, EngineError, EngineKind, Site, choose};
 use cairn_snapshot::repository::{Area, Repository};
 use serde::Serialize;
 use std::os::fd::AsFd;
@@ -34,7 +34,7 @@ pub(super) fn run(session: &mut Session, arguments: InitArguments) -> Result<(),
     })?;
     let control = session.control_directory.as_deref();
     let repository = Repository::init(&given, control, parts)?;
-    let choice = probe(&repository);
+    let choice = probe(&repository, None);
     let made = Made {
         repository: repository.identity().id.to_string(),
         workspace: path(repository.workspace_path()),
@@ -72,8 +72,8 @@ fn as_directory(given: &Path) -> String {
     }
 }
 
-/// The engine that a save would use now.
-pub(super) fn probe(repository: &Repository) -> Result<Choice, EngineError> {
+/// The engine that a save would use now, if this one is wished for.
+pub(super) fn probe(repository: &Repository, wished: Option<EngineKind>) -> Result<Choice, EngineError> {
     let control = repository.control();
     let staging_path = control.path_of(Area::Staging, "");
     let staging = control.area(Area::Staging).map_err(|error| EngineError::Io {
@@ -87,7 +87,7 @@ pub(super) fn probe(repository: &Repository) -> Result<Choice, EngineError> {
         staging: staging.as_fd(),
         staging_path: &staging_path,
     };
-    choose(&site, None, &tools())
+    choose(&site, wished, &tools())
 }
 
 /// An engine, and why it is no better one, in one line.

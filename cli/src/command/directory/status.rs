@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::diff::{Told, live};
 use super::init::{engine_text, probe};
-use super::{Opened, open};
+use super::{Opened, engine, open};
 use crate::command::Session;
 use crate::command::diff::line;
 use crate::failure::{Failure, chain};
@@ -71,9 +71,10 @@ pub(in crate::command) fn run(session: &mut Session, directory: Option<PathBuf>)
         .head
         .map(|head| changes(&opened, &state, head))
         .transpose()?;
+    let wished = engine(None, None, repository.config()?.engine())?;
     // Who works in the repository removes what is probed with.
     let choice = match &in_use {
-        None => probe(repository).map_err(|error| chain(&error)),
+        None => probe(repository, wished).map_err(|error| chain(&error)),
         Some(_) => Err("not looked for while somebody works in the repository".to_owned()),
     };
     let unfinished = match &in_use {
@@ -105,10 +106,10 @@ pub(in crate::command) fn run(session: &mut Session, directory: Option<PathBuf>)
         unfinished,
         in_use: in_use.as_ref().map(Holder::from),
     };
-    let engine = choice
+    let engine_shown = choice
         .as_ref()
         .map_or_else(|error| format!("unknown: {error}"), engine_text);
-    let text = status_text(&opened, &state, &status, &engine, in_use.as_ref());
+    let text = status_text(&opened, &state, &status, &engine_shown, in_use.as_ref());
     session.output.put(&status, || text)?;
     Ok(())
 }

@@ -10,144 +10,17 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
+use std::process::{Child, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use cairn_snapshot::repository::{Host, LeaseTimes, Parts, Repository, SystemTicks};
-use cairn_types::{Clock, Randomness, Timestamp};
+use cairn_snapshot::repository::Repository;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tempfile::TempDir;
 
-/// A directory to work in, beside room for other things.
-struct Place {
-    root: TempDir,
-}
+mod place;
 
-impl Place {
-    /// An empty directory that is no repository yet.
-    fn new() -> Self {
-        let root = TempDir::new().unwrap();
-        fs::create_dir(root.path().join("work")).unwrap();
-        Place { root }
-    }
-
-    /// A repository with two files, one of them in a directory.
-    fn repository() -> Self {
-        let place = Place::new();
-        place.write("a", "first");
-        place.write("sub/b", "second");
-        place.ok(&["init", "."]);
-        place
-    }
-
-    fn work(&self) -> PathBuf {
-        self.root.path().join("work")
-    }
-
-    fn beside(&self, name: &str) -> PathBuf {
-        self.root.path().join(name)
-    }
-
-    fn write(&self, path: &str, text: &str) {
-        let path = self.work().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-
-    fn read(&self, path: &str) -> String {
-        fs::read_to_string(self.work().join(path)).unwrap()
-    }
-
-    fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cairn"));
-        command
-            .args(arguments)
-            .current_dir(self.work())
-            .env("CAIRN_SOCKET", "/nonexistent/cairnd.sock")
-            .env_remove("CAIRN_CONTROL_DIR")
-            .env_remove("JVS_SNAPSHOT_ENGINE")
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn run<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    /// The text of a command that succeeds.
-    fn ok<S: AsRef<OsStr> + std::fmt::Debug>(&self, arguments: &[S]) -> String {
-        let output = self.run(arguments);
-        let told = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {told}");
-        text(&output.stdout)
-    }
-
-    /// The object of a command that succeeds.
-    fn json(&self, arguments: &[&str]) -> Value {
-        object(&self.ok(&[arguments, &["--json"]].concat()))
-    }
-
-    /// Takes a snapshot and gives its id.
-    fn save(&self, arguments: &[&str]) -> String {
-        let saved = self.json(&[&["snapshot", "."], arguments].concat());
-        assert_eq!(saved["outcome"], "new");
-        word(&saved["snapshot"]["id"])
-    }
-
-    /// The failure of a command: what `--json` prints of it.
-    #[track_caller]
-    fn fails<S: AsRef<OsStr> + std::fmt::Debug>(&self, arguments: &[S], code: i32, reason: &str) -> Value {
-        let plain = self.run(arguments);
-        assert_eq!(
-            plain.status.code(),
-            Some(code),
-            "{arguments:?}: {}",
-            text(&plain.stderr)
-        );
-        assert!(text(&plain.stderr).starts_with("cairn: "), "{arguments:?}");
-        let mut command = self.command(arguments);
-        let output = command.arg("--json").output().unwrap();
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
-        let mut told = object(&text(&output.stderr));
-        assert_eq!(told["error"]["reason"], reason, "{arguments:?}: {told}");
-        assert_eq!(told["error"]["exit_code"], code);
-        told["error"].take()
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn word(value: &Value) -> String {
-    value
-        .as_str()
-        .unwrap_or_else(|| panic!("{value} is no text"))
-        .to_owned()
-}
-
-fn object(line: &str) -> Value {
-    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
-}
-
-/// The objects of lines, and the summary that is the last of them.
-fn lines(text: &str) -> (Vec<(String, String)>, Value) {
-    let mut objects: Vec<Value> = text.lines().map(object).collect();
-    let mut last = objects.pop().unwrap();
-    let told = objects
-        .iter()
-        .map(|difference| (word(&difference["kind"]), word(&difference["path"])))
-        .collect();
-    (told, last["summary"].take())
-}
-
-fn pair(kind: &str, path: &str) -> (String, String) {
-    (kind.to_owned(), path.to_owned())
-}
+use place::{Place, lines, object, pair, parts, text, word};
 
 #[test]
 fn a_directory_goes_there_and_back_again() {
@@ -165,8 +38,8 @@ fn a_directory_goes_there_and_back_again() {
     fs::remove_file(place.work().join("sub/b")).unwrap();
 
     let status = place.json(&["status", "."]);
-    let changes = &status["changes"];
     assert_eq!(word(&status["head"]["id"]), first);
+    let changes = &status["changes"];
     assert_eq!(
         (
             &changes["total"],
@@ -373,6 +246,38 @@ fn snapshots_are_removed_in_two_steps_or_by_name() {
         ),
         (1, third)
     );
+}
+
+#[test]
+fn archives_are_an_engine_too() {
+    let place = Place::repository();
+    let first = place.save(&["--engine", "archive"]);
+    place.write("a", "changed");
+    let second = place.save(&["--engine", "archive"]);
+    assert_eq!(place.ok(&["diff", ".", &first, &second]), "M a\n");
+    let verified = place.json(&["verify", ".", "--all"]);
+    assert_eq!(
+        (&verified["damaged"], &verified["verified"][1]["files"]),
+        (&0.into(), &2.into())
+    );
+    place.ok(&["restore", ".", &first]);
+    assert_eq!(place.read("a"), "first");
+    assert_eq!(
+        place.json(&["delete", ".", &second, "--yes"])["removed"],
+        serde_json::json!([second])
+    );
+    place.write("a", "");
+    place.ok(&["restore", ".", &first]);
+    assert_eq!(
+        (place.read("a"), place.read("sub/b")),
+        ("first".to_owned(), "second".to_owned())
+    );
+    fs::write(
+        place.work().join(".jvs/config.toml"),
+        "[store]\nurl = \"tape://x\"\n",
+    )
+    .unwrap();
+    place.fails(&["verify", ".", &first], 5, "STORE_URL_INVALID");
 }
 
 #[test]
@@ -657,7 +562,7 @@ fn control_directories_may_be_elsewhere() {
     let elsewhere = |arguments: &[&str]| {
         let mut command = place.command(arguments);
         command
-            .current_dir(place.root.path())
+            .current_dir(place.beside("."))
             .env("CAIRN_CONTROL_DIR", control);
         command.output().unwrap()
     };
@@ -693,36 +598,6 @@ fn a_repository_in_use_is_a_code_of_its_own() {
     assert_eq!(place.json(&["history"])["snapshots"].as_array().unwrap().len(), 1);
     lease.release().unwrap();
     place.save(&[]);
-}
-
-/// A clock that stands still: nothing here asks for more.
-struct Noon;
-
-impl Clock for Noon {
-    fn now(&self) -> Timestamp {
-        Timestamp::new(1_700_000_000, 0)
-    }
-}
-
-/// Numbers that nobody else draws.
-struct Sevens;
-
-impl Randomness for Sevens {
-    fn fill(&self, buffer: &mut [u8]) {
-        buffer.fill(7);
-    }
-}
-
-/// What a repository works with in this process.
-fn parts() -> Parts {
-    Parts {
-        clock: Arc::new(Noon),
-        randomness: Arc::new(Sevens),
-        ticks: Arc::new(SystemTicks::new()),
-        host: Host::detect().unwrap(),
-        actor: "somebody".to_owned(),
-        lease_times: LeaseTimes::default(),
-    }
 }
 
 #[test]
