@@ -41,7 +41,8 @@ lint: deps ## formatting, the house rules (xtask tidy), and clippy without a war
 	$(CARGO) run --release --quiet -p cairn-xtask -- tidy
 	$(CARGO) clippy $(ALL) --all-targets -- -D warnings
 
-test: lint build emulators ## lint, and all tests that need no root: unit, conformance, model, crash, end to end
+test: lint build emulators ## lint, and all tests but those of the kernel client; as root also those on file systems that they make
+	@xtask/scripts/deps.sh tests
 	$(CARGO) test $(ALL)
 
 guest: ## build the guest of `make e2e` (it does so by itself on first use)

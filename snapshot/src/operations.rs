@@ -142,6 +142,12 @@ pub enum OperationError {
         /// The snapshot.
         id: SnapshotId,
     },
+    /// A partial snapshot does not hold what is asked for.
+    #[error("the snapshot is partial and holds nothing at {path}")]
+    NotHeld {
+        /// What was asked for.
+        path: RelativePath,
+    },
     /// More names of files with several names than are remembered.
     #[error("more than {limit} files have several names: save or restore parts by path")]
     TooManyLinks {
@@ -212,7 +218,7 @@ impl OperationError {
             OperationError::TooManyLinks { .. } | OperationError::Ignore(_) => ErrorKind::Invalid,
             OperationError::Unsaved { .. } | OperationError::Occupied { .. } => ErrorKind::Conflict,
             OperationError::NoEngine { .. } => ErrorKind::Unavailable,
-            OperationError::NoPath { .. } => ErrorKind::NotFound,
+            OperationError::NoPath { .. } | OperationError::NotHeld { .. } => ErrorKind::NotFound,
         }
     }
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure that what the build (with "e2e" the kernel-client tests, with "compare" the comparison through a kernel client,
+# Makes sure that what the build (with "tests" the tests on file systems, with "e2e" the kernel-client tests, with "compare" the comparison through a kernel client,
 # "compare-archive" that of archivers, with "emulators" the tests against emulated object stores) needs from the system is there.
 # Installs what is missing with apt, the emulators with npm into ~/.cache/cairn, and nothing if nothing is missing.
 # "compare-archive" also builds programs that Debian has not, from their crates, below CAIRN_PEERS (~/.cache/cairn/peers).
@@ -21,6 +21,14 @@ command -v setpriv  | util-linux
 command -v unshare  | util-linux
 command -v dpkg-deb | dpkg
 command -v xz       | xz-utils
+'
+tests_needs='
+test -x /usr/sbin/mke2fs     | e2fsprogs
+test -x /usr/sbin/mkfs.xfs   | xfsprogs
+test -x /usr/sbin/mkfs.btrfs | btrfs-progs
+command -v strace            | strace
+command -v tar               | tar
+command -v zstd              | zstd
 '
 emulators_needs='
 command -v node     | nodejs
@@ -57,6 +65,7 @@ has_libclang() {
 case ${1:-build} in
 build) needs=$build_needs ;;
 e2e) needs=$e2e_needs ;;
+tests) needs=$build_needs$tests_needs ;;
 compare) needs=$e2e_needs$compare_needs ;;
 emulators)
   # One that is in PATH is used as it is.
@@ -65,7 +74,7 @@ emulators)
   ;;
 compare-archive) needs=$build_needs$compare_archive_needs ;;
 *)
-  echo "usage: deps.sh [build|e2e|compare|compare-archive|emulators]" >&2
+  echo "usage: deps.sh [build|tests|e2e|compare|compare-archive|emulators]" >&2
   exit 2
   ;;
 esac

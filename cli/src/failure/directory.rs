@@ -393,7 +393,8 @@ impl From<OperationError> for DirectoryFailure {
             | OperationError::Inconsistent { .. }
             | OperationError::ForeignManifest { .. }
             | OperationError::TooManyLinks { .. }
-            | OperationError::NoPath { .. } => of_kind(error.kind()),
+            | OperationError::NoPath { .. }
+            | OperationError::NotHeld { .. } => of_kind(error.kind()),
         };
         DirectoryFailure::of(reason, &error)
     }

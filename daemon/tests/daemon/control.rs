@@ -156,7 +156,7 @@ fn each_wrong_input_has_its_reason_and_code_and_changes_nothing() {
             4,
         ),
         (vec!["workspace", "delete", "a", "--with-snapshots"], "USAGE", 2),
-        (vec!["snapshot", "/home/me/project"], "WORKSPACE_NAME_INVALID", 5),
+        (vec!["snapshot", "not a name"], "WORKSPACE_NAME_INVALID", 5),
         (vec!["snapshot", "c"], "WORKSPACE_NOT_FOUND", 3),
         (vec!["snapshot", "a", "--tag", "latest"], "TAG_INVALID", 5),
         (vec!["snapshot", "a", "--note", &note], "LIMIT_EXCEEDED", 5),

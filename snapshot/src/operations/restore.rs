@@ -159,7 +159,7 @@ fn scope(
     repository: &Repository,
     id: SnapshotId,
     asked: &[RelativePath],
-) -> Result<Vec<RelativePath>, RepositoryError> {
+) -> Result<Vec<RelativePath>, OperationError> {
     let held = repository.descriptor(id)?.paths.map(|paths| paths.paths);
     Ok(match (held, asked.is_empty()) {
         (None, _) => asked.to_vec(),
@@ -174,6 +174,10 @@ fn scope(
             );
             scope.sort();
             scope.dedup();
+            // No path would mean everything.
+            if let (true, Some(path)) = (scope.is_empty(), asked.first()) {
+                return Err(OperationError::NotHeld { path: path.clone() });
+            }
             scope
         }
     })

@@ -206,7 +206,6 @@ pub fn verify(
     let outcome = match found.damaged {
         0 => Outcome::Sound,
         count => {
-            found.tree_hash = None;
             let told =
                 |damage: &FileDamage| format!("{}: {}", text::escape(damage.path.as_bytes()), damage.what);
             let short = |fault: &String| fault.len() <= FAULT_BYTES_MAX;
@@ -223,9 +222,13 @@ pub fn verify(
     repository.set_verification(&repository::Verification {
         snapshot: id,
         verified: repository.parts().clock.now(),
+        // Of damaged data too what it should be: else the next verification would take the damage for the truth.
         tree_hash: found.tree_hash,
         outcome,
     })?;
+    if found.damaged > 0 {
+        found.tree_hash = None;
+    }
     Ok(found)
 }
 

@@ -188,6 +188,10 @@ fn a_partial_snapshot_holds_and_restores_its_paths_only() {
         (read(place, "src/deep/main"), read(place, "data")),
         ("one".into(), "kept".into())
     );
+    assert!(matches!(
+        place.restore(saved.id, &["data"], Unsaved::Save),
+        Err(OperationError::NotHeld { .. })
+    ));
     request.paths = vec![RelativePath::new(b"src/none").unwrap()];
     assert!(matches!(
         place.try_save(&request),

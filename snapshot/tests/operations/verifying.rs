@@ -50,6 +50,9 @@ fn what_is_verified_once_is_known_to_be_damaged_later() {
         integrity(repository, &first).unwrap(),
         Integrity::Damaged(_, 2)
     ));
+    // What was found does not become the truth.
+    let again = verify(repository, first.id, VerifyRequest::default(), &Progress::new()).unwrap();
+    assert_eq!((again.damaged, again.first_read, again.tree_hash), (2, 0, None));
     // The other snapshot is as good as ever, and the workspace can be saved.
     let found = verify(repository, second.id, VerifyRequest::default(), &Progress::new()).unwrap();
     assert_eq!((found.damaged, found.tree_hash), (0, Some(tree_hash)));
