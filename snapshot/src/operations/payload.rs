@@ -93,13 +93,14 @@ impl<'a> ArchivePayload<'a> {
             _ => &[],
         };
         let content = self.chunks.content(entry)?;
-        let mut buffer = vec![0; READ_BYTES];
+        let size = usize::try_from(entry.attributes.size).unwrap_or(READ_BYTES);
+        let mut buffer = vec![0; size.min(READ_BYTES)];
         for range in data_ranges(entry.attributes.size, holes) {
             let mut at = range.start;
             while at < range.end {
                 let wanted = usize::try_from(range.end - at)
                     .unwrap_or(READ_BYTES)
-                    .min(READ_BYTES);
+                    .min(buffer.len());
                 let read = content.read(at, &mut buffer[..wanted])?;
                 take(at, &buffer[..read])?;
                 at += read as u64;
@@ -116,8 +117,16 @@ impl<'a> ArchivePayload<'a> {
 impl Payload for ArchivePayload<'_> {
     fn write(&self, entry: &Entry, to: BorrowedFd<'_>) -> Result<(), OperationError> {
         let failed = |source| OperationError::Staging { source };
-        self.each(entry, |offset, bytes| write_at(to, bytes, offset).map_err(failed))?;
-        rustix::fs::ftruncate(to, entry.attributes.size).map_err(|error| failed(error.into()))
+        let mut end = 0;
+        self.each(entry, |offset, bytes| {
+            end = offset + bytes.len() as u64;
+            write_at(to, bytes, offset).map_err(failed)
+        })?;
+        match end == entry.attributes.size {
+            true => Ok(()),
+            // It ends with a hole.
+            false => rustix::fs::ftruncate(to, entry.attributes.size).map_err(|error| failed(error.into())),
+        }
     }
 
     fn digest(&self, entry: &Entry) -> Result<Digest, OperationError> {
