@@ -162,6 +162,19 @@ pub enum OperationError {
         /// How many.
         changes: u64,
     },
+    /// The workspace does not allow everything that a restore has to do.
+    #[error(
+        "{refused} entries are not as in the snapshot, for the workspace does not allow it; put that right and restore again"
+    )]
+    Incomplete {
+        /// How many.
+        refused: u64,
+        /// The snapshot of what was there before.
+        safety: Option<SnapshotId>,
+        /// The first.
+        #[source]
+        source: PlaceError,
+    },
     /// The engine that keeps a snapshot is not there.
     #[error("snapshot {id} is kept by engine {engine}, which cannot be used here: {reason}")]
     NoEngine {
@@ -216,6 +229,7 @@ impl OperationError {
                 ErrorKind::Corrupt
             }
             OperationError::TooManyLinks { .. } | OperationError::Ignore(_) => ErrorKind::Invalid,
+            OperationError::Incomplete { source, .. } => source.kind(),
             OperationError::Unsaved { .. } | OperationError::Occupied { .. } => ErrorKind::Conflict,
             OperationError::NoEngine { .. } => ErrorKind::Unavailable,
             OperationError::NoPath { .. } | OperationError::NotHeld { .. } => ErrorKind::NotFound,

@@ -394,7 +394,8 @@ impl From<OperationError> for DirectoryFailure {
             | OperationError::ForeignManifest { .. }
             | OperationError::TooManyLinks { .. }
             | OperationError::NoPath { .. }
-            | OperationError::NotHeld { .. } => of_kind(error.kind()),
+            | OperationError::NotHeld { .. }
+            | OperationError::Incomplete { .. } => of_kind(error.kind()),
         };
         DirectoryFailure::of(reason, &error)
     }

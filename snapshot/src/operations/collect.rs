@@ -11,7 +11,7 @@ use cairn_types::{ErrorKind, SnapshotId, Timestamp};
 use rustix::fs::{AtFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 
-use super::recover::{recover, remove_archive};
+use super::recover::{recover, remove_archive, uses_store};
 use super::store::store;
 use super::verify::VERIFIED_SUFFIX;
 use super::{OperationError, audit};
@@ -76,6 +76,8 @@ impl Document for StoredPlan {
 pub struct Collected {
     /// The snapshots.
     pub removed: Vec<SnapshotId>,
+    /// Snapshots that stay because somebody reads them.
+    pub read: Vec<SnapshotId>,
     /// Files and directories of their trees.
     pub entries: u64,
 }
@@ -295,10 +297,23 @@ fn remove(
         if progress.is_cancelled() {
             break;
         }
-        let is_archive = repository
-            .descriptor(id)
-            .is_ok_and(|descriptor| descriptor.engine.used == EngineKind::Archive.text());
+        let descriptor = repository.descriptor(id);
+        // Of one that cannot be read nobody knows.
+        let is_archive = match &descriptor {
+            Ok(descriptor) => descriptor.engine.used == EngineKind::Archive.text(),
+            Err(_) => uses_store(repository),
+        };
+        if repository.readers()?.snapshots.contains(&id) {
+            collected.read.push(id);
+            continue;
+        }
         repository.unpublish(lease, id)?;
+        // Readers say so first, and look for the descriptor then.
+        if let (true, Ok(descriptor)) = (repository.readers()?.snapshots.contains(&id), &descriptor) {
+            repository.publish(lease, descriptor)?;
+            collected.read.push(id);
+            continue;
+        }
         if is_archive {
             remove_archive(repository, id)?;
             archives = true;

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use cairn_types::SnapshotId;
 
-use super::materialize::{Materialized, materialize};
+use super::materialize::{Materialized, materialize, remove_new};
 use super::save::{SaveRequest, Saving};
 use super::{OperationError, audit};
 use crate::archive::Progress;
-use crate::engine::{Tools, remove_tree};
+use crate::engine::Tools;
 use crate::repository::{AuditEvent, Origin, Repository};
 
 /// A fork.
@@ -35,13 +35,13 @@ pub fn fork(
     control: Option<&Path>,
     progress: &Progress,
 ) -> Result<Forked, OperationError> {
+    // Somebody else's control directory is never removed.
+    let made = control.filter(|control| control.symlink_metadata().is_err());
     let written = materialize(repository, snapshot, &[], target, progress)?;
     begin(repository, tools, snapshot, target, control, progress, written).inspect_err(|_| {
-        for path in [Some(target), control].into_iter().flatten() {
-            let removed = remove_tree(rustix::fs::CWD, path.as_os_str(), path, 2, &Progress::new());
-            if let Err(error) = removed {
-                tracing::warn!(path = %path.display(), %error, "cannot remove what a fork has made");
-            }
+        remove_new(target);
+        if let Some(made) = made {
+            remove_new(made);
         }
     })
 }

@@ -9,12 +9,14 @@
 use std::collections::HashMap;
 use std::io;
 use std::iter::Peekable;
+use std::os::fd::OwnedFd;
 
 use cairn_types::FileKind;
 
 use super::OperationError;
 use super::payload::Payload;
 use crate::archive::Progress;
+use crate::directory::beneath::open_entry;
 use crate::directory::read::summarize;
 use crate::directory::walk::{Found, Walk, WalkOptions};
 use crate::directory::{Attributes, Body, Digest, FileBody, Record, RelativePath};
@@ -95,8 +97,16 @@ pub struct Live<'a> {
     known: Option<Ahead<'a>>,
     payload: Option<&'a dyn Payload>,
     scope: Vec<RelativePath>,
-    /// The first names of files with several names that were met in the workspace.
-    links: HashMap<(u64, u64), RelativePath>,
+    /// The first names of files with several names that were met in the workspace, and whether the snapshot has another file there.
+    links: HashMap<(u64, u64), (RelativePath, bool)>,
+    /// The device of the root.
+    device: Option<u64>,
+    /// Something of the workspace that no walk enters: what the snapshot has there, or below, is left alone.
+    hidden: Option<RelativePath>,
+    /// A directory that the workspace does not have: nothing below it can be there.
+    absent: Option<RelativePath>,
+    /// The root of the workspace.
+    root: OwnedFd,
     progress: &'a Progress,
     /// Bytes of the workspace that were read.
     pub read_bytes: u64,
@@ -129,6 +139,13 @@ impl<'a> Live<'a> {
             payload: beside.payload,
             scope: beside.scope.to_vec(),
             links: HashMap::new(),
+            device: None,
+            hidden: None,
+            absent: None,
+            root: repository
+                .workspace()
+                .try_clone_to_owned()
+                .map_err(OperationError::staging)?,
             progress,
             read_bytes: 0,
         })
@@ -177,6 +194,7 @@ impl<'a> Live<'a> {
                     Difference::Surplus
                 }
                 (None, Some(record)) if !in_scope(&record.entry.path, &self.scope, true) => continue,
+                (None, Some(record)) if self.is_hidden(record) => continue,
                 (None, _) => Difference::Missing,
                 (Some(found), Some(record)) => self.compare(found, record)?,
             };
@@ -199,25 +217,78 @@ impl<'a> Live<'a> {
             return Ok(None);
         }
         let identity = (found.stamp.device, found.stamp.inode);
-        if let Some(first) = self.links.get(&identity) {
+        if let Some((first, _)) = self.links.get(&identity) {
             return Ok(Some(first.clone()));
         }
         if self.links.len() >= LINKS_MAX {
             return Err(OperationError::TooManyLinks { limit: LINKS_MAX });
         }
-        self.links.insert(identity, found.path.clone());
+        self.links.insert(identity, (found.path.clone(), false));
         Ok(None)
     }
 
     fn compare(&mut self, found: &Found, record: &Record) -> Result<Difference, OperationError> {
         let first = self.remember(found)?;
+        let difference = self.compare_entry(found, record, first.as_ref())?;
+        let replaced = matches!(
+            difference,
+            Difference::Kind | Difference::Data | Difference::Links
+        );
+        if let (None, true, Some((_, first_replaced))) = (
+            first,
+            replaced,
+            self.links.get_mut(&(found.stamp.device, found.stamp.inode)),
+        ) {
+            *first_replaced = true;
+        }
+        Ok(difference)
+    }
+
+    /// Whether a record is of something that the workspace has, and no walk enters: what is ignored, or below a mount point.
+    fn is_hidden(&mut self, record: &Record) -> bool {
+        let path = &record.entry.path;
+        if self.hidden.as_ref().is_some_and(|hidden| path.is_within(hidden)) {
+            return true;
+        }
+        if self.absent.as_ref().is_some_and(|absent| path.is_within(absent)) {
+            return false;
+        }
+        if open_entry(&self.root, path).is_ok() {
+            self.hidden = Some(path.clone());
+            return true;
+        }
+        if record.entry.attributes.kind == FileKind::Directory {
+            self.absent = Some(path.clone());
+        }
+        false
+    }
+
+    fn compare_entry(
+        &mut self,
+        found: &Found,
+        record: &Record,
+        first: Option<&RelativePath>,
+    ) -> Result<Difference, OperationError> {
         let entry = &record.entry;
         if found.kind() != entry.attributes.kind {
             return Ok(Difference::Kind);
         }
-        match (&first, &entry.body) {
-            // What the other name is, is what this one is.
-            (Some(first), Body::Link(to)) if first == to => return Ok(Difference::Same),
+        if found.kind() == FileKind::Directory
+            && found.stamp.device != *self.device.get_or_insert(found.stamp.device)
+        {
+            // Another file system: what is there is none of ours.
+            self.hidden = Some(found.path.clone());
+            return Ok(Difference::Same);
+        }
+        match (first, &entry.body) {
+            // What the other name is, is what this one is, unless another file takes its place.
+            (Some(first), Body::Link(to)) if first == to => {
+                let identity = (found.stamp.device, found.stamp.inode);
+                return Ok(match self.links.get(&identity) {
+                    Some((_, true)) => Difference::Links,
+                    _ => Difference::Same,
+                });
+            }
             (None, Body::Link(_)) | (Some(_), _) => return Ok(Difference::Links),
             _ => {}
         }

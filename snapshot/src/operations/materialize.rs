@@ -66,9 +66,29 @@ pub fn materialize(
     progress.enter(Phase::Transferring);
     let written = write(&list, &*data, paths, root, progress);
     if written.is_err() {
-        remove_tree(CWD, target.as_os_str(), target, 2, &Progress::new())?;
+        remove_new(target);
     }
     written
+}
+
+/// Removes a directory that was made here. What fails is told in the log: the first error matters more.
+pub(super) fn remove_new(target: &Path) {
+    let (Some(name), parent) = (target.file_name(), target.parent()) else {
+        return;
+    };
+    let parent = parent
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let removed = openat(CWD, parent, flags, Mode::empty())
+        .map_err(|error| error.to_string())
+        .and_then(|parent| {
+            let removed = remove_tree(parent.as_fd(), name, target, 2, &Progress::new());
+            removed.map(drop).map_err(|error| error.to_string())
+        });
+    if let Err(error) = removed {
+        tracing::warn!(path = %target.display(), error, "what was written cannot be removed");
+    }
 }
 
 fn write(

@@ -17,7 +17,9 @@ use super::store::store;
 use super::{OperationError, audit};
 use crate::archive::{ArchiveError, Progress};
 use crate::engine::{Tools, remove_snapshot};
-use crate::repository::{Area, AuditEvent, Descriptor, Intent, Lease, Repository, RepositoryError, State};
+use crate::repository::{
+    Area, AuditEvent, Descriptor, Intent, Lease, OperationId, Repository, RepositoryError, State,
+};
 
 /// Something that was put right.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +28,8 @@ pub enum Recovered {
     RestoreUndone(SnapshotId),
     /// A restore that was interrupted was finished; what was there in between is in the safety snapshot, if there was anything to save.
     RestoreFinished(SnapshotId, Option<SnapshotId>),
-    /// A restore cannot be finished, as what it had staged is gone: restore again. What was there in between is in the safety snapshot.
+    /// A restore cannot be finished as a whole: what it had staged is gone, or the workspace does not allow it. Restore again. What was there
+    /// in between is in the safety snapshot.
     RestoreLost(SnapshotId, Option<SnapshotId>),
     /// The state lacked snapshots that exist.
     StateCompleted,
@@ -68,20 +71,15 @@ pub(super) fn recover(
                     Resumed::Lost(safety) => Recovered::RestoreLost(snapshot, safety),
                 });
             }
+            // Only archives are announced: theirs is complete without a descriptor.
             Intent::Save { snapshot, .. } => {
-                // Only archives are announced: theirs is complete without a descriptor.
-                if matches!(
-                    repository.descriptor(snapshot),
-                    Err(RepositoryError::NotFound { .. })
-                ) {
-                    remove_archive(repository, snapshot)?;
-                }
-                repository.finish(lease, record.operation)?;
+                remove_archives(repository, lease, record.operation, &[snapshot])?;
             }
-            // What these leave belongs to no snapshot, and has been removed above.
-            Intent::Fork { .. } | Intent::Collect { .. } => {
-                repository.finish(lease, record.operation)?;
+            Intent::Collect { snapshots } => {
+                remove_archives(repository, lease, record.operation, &snapshots)?;
             }
+            // What it leaves belongs to no snapshot, and has been removed above.
+            Intent::Fork { .. } => repository.finish(lease, record.operation)?,
         }
     }
     for what in &recovered {
@@ -140,12 +138,22 @@ fn remove_residue(
         .iter()
         .map(ToString::to_string)
         .collect();
+    let read: BTreeSet<String> = repository
+        .readers()?
+        .snapshots
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     let mut removed = 0;
     for area in [Area::Staging, Area::Snapshots, Area::Manifests] {
         let directory = control.area(area)?;
         for name in control.list(area)? {
             let id = name.strip_suffix(super::verify::VERIFIED_SUFFIX).unwrap_or(&name);
             if area != Area::Staging && snapshots.contains(id) {
+                continue;
+            }
+            // Somebody reads it, or writes down what a verification finds.
+            if area != Area::Staging && read.contains(name.split('.').next().unwrap_or(&name)) {
                 continue;
             }
             if area == Area::Manifests {
@@ -186,6 +194,40 @@ fn remove_staged(
         )?;
     }
     Ok(())
+}
+
+/// Removes the archives of what are no snapshots, and then the record that announced them. A store that cannot be used now keeps nobody from
+/// other work: the record stays.
+fn remove_archives(
+    repository: &Repository,
+    lease: &Lease,
+    operation: OperationId,
+    snapshots: &[SnapshotId],
+) -> Result<(), OperationError> {
+    for snapshot in snapshots {
+        let gone = matches!(
+            repository.descriptor(*snapshot),
+            Err(RepositoryError::NotFound { .. })
+        );
+        if gone
+            && uses_store(repository)
+            && let Err(error) = remove_archive(repository, *snapshot)
+        {
+            tracing::warn!(%snapshot, %error, "the archive of what is no snapshot cannot be removed now");
+            return Ok(());
+        }
+    }
+    Ok(repository.finish(lease, operation)?)
+}
+
+/// Whether there may be archives.
+pub(super) fn uses_store(repository: &Repository) -> bool {
+    let configured = repository.config().is_ok_and(|config| config.store.url.is_some());
+    configured
+        || repository
+            .control()
+            .list(Area::Store)
+            .is_ok_and(|names| !names.is_empty())
 }
 
 /// Removes an archive, if there is one; what only it needed is reclaimed when snapshots are removed next.

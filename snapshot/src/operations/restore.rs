@@ -13,10 +13,11 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use cairn_types::{SnapshotId, Timestamp, hexadecimal};
+use cairn_types::{ErrorKind, SnapshotId, Timestamp, hexadecimal};
 use rustix::fs::{
     AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, mkdirat, openat, syncfs, utimensat,
 };
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::live::{Beside, Difference, Live};
@@ -32,8 +33,8 @@ use crate::manifest::ManifestReader;
 use crate::repository::document::Document;
 use crate::repository::layout::{RESTORE_PREFIX, document_name};
 use crate::repository::{
-    Area, AuditEvent, Intent, JournalRecord, Lease, OperationId, Origin, Paths, Phase as JournalPhase,
-    Repository, RepositoryError, text,
+    Area, AuditEvent, Descriptor, Intent, JournalRecord, Lease, OperationId, Origin, Paths,
+    Phase as JournalPhase, Repository, RepositoryError, text,
 };
 
 mod stage;
@@ -190,25 +191,48 @@ pub(super) fn head_manifest(repository: &Repository) -> Option<std::sync::Arc<Ma
     manifest(repository, &descriptor).ok()
 }
 
-/// Entries of the workspace that differ from the snapshot that it comes from; all of them if there is none.
+/// Entries of the workspace that differ from the snapshot that it comes from; all of them if there is none, or none that can be read.
 pub fn count_unsaved(
     repository: &Repository,
     scope: &[RelativePath],
     progress: &Progress,
 ) -> Result<u64, OperationError> {
-    let state = repository.state()?;
-    let Some(head) = state.head else {
-        let options = super::live::walk_options(repository, scope)?;
-        let walk = crate::directory::walk::Walk::new(repository.workspace(), options)?;
-        let mut found = 0;
-        for entry in walk {
-            found += u64::from(!entry?.path.is_root());
+    if let Some(head) = repository.state()?.head {
+        let counted = repository
+            .descriptor(head)
+            .map_err(OperationError::from)
+            .and_then(|descriptor| count_differences(repository, &descriptor, scope, progress));
+        match counted {
+            Ok(counted) => return Ok(counted),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Invalid
+                ) =>
+            {
+                tracing::warn!(%error, "the snapshot that the workspace comes from cannot be read: all of it counts as unsaved");
+            }
+            Err(error) => return Err(error),
         }
-        return Ok(found);
-    };
-    let descriptor = repository.descriptor(head)?;
-    let target = manifest(repository, &descriptor)?;
-    let data = payload(repository, &descriptor)?;
+    }
+    let options = super::live::walk_options(repository, scope)?;
+    let walk = crate::directory::walk::Walk::new(repository.workspace(), options)?;
+    let mut found = 0;
+    for entry in walk {
+        found += u64::from(!entry?.path.is_root());
+    }
+    Ok(found)
+}
+
+/// Entries of the workspace that differ from a snapshot.
+fn count_differences(
+    repository: &Repository,
+    descriptor: &Descriptor,
+    scope: &[RelativePath],
+    progress: &Progress,
+) -> Result<u64, OperationError> {
+    let target = manifest(repository, descriptor)?;
+    let data = payload(repository, descriptor)?;
     let beside = Beside {
         target: &target,
         known: None,
@@ -351,7 +375,8 @@ pub(super) enum Resumed {
     Undone,
     /// The workspace is what the snapshot says. What it was in between is in a safety snapshot, if there was anything to save.
     Finished(Option<SnapshotId>),
-    /// What was to be put in place is gone: the workspace is something in between, which is in a safety snapshot.
+    /// It cannot be finished as a whole: what was to be put in place is gone, or the workspace does not allow it. What was there before this
+    /// is in a safety snapshot.
     Lost(Option<SnapshotId>),
 }
 
@@ -371,18 +396,27 @@ pub(super) fn resume(
         });
     };
     let name = document_name(&plan);
-    let work: Option<RestoreWork> = repository.control().load(Area::Plans, &name)?;
-    let swapping = record.phase >= JournalPhase::Publishing;
-    let Some((work, sealed)) =
-        work.and_then(|work| work.steps.filter(|_| swapping).map(|sealed| (work, sealed)))
-    else {
-        let modified = repository.control().load::<RestoreWork>(Area::Plans, &name)?;
+    let work: Option<RestoreWork> = match repository.control().load(Area::Plans, &name) {
+        Ok(work) => work,
+        Err(error @ (RepositoryError::Damaged { .. } | RepositoryError::Newer { .. })) => {
+            tracing::warn!(%error, "what an interrupted restore worked with cannot be read");
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if record.phase == JournalPhase::Staging {
         remove_staging(repository, staging)?;
-        if let Some(work) = modified {
+        if let Some(work) = work {
             set_root_modified(repository, work.root_modified)?;
         }
         forget(repository, lease, record.operation, plan)?;
         return Ok((*target, Resumed::Undone));
+    }
+    let Some((work, sealed)) = work.and_then(|work| work.steps.map(|sealed| (work, sealed))) else {
+        let safety = save_interrupted(repository, lease, tools, *target, progress)?;
+        remove_staging(repository, staging)?;
+        forget(repository, lease, record.operation, plan)?;
+        return Ok((*target, Resumed::Lost(safety)));
     };
     let again = Work {
         repository,
@@ -393,12 +427,7 @@ pub(super) fn resume(
         again.clean(&work, record.operation, plan)?;
         return Ok((*target, Resumed::Finished(None)));
     }
-    // Somebody may have worked in the workspace since.
-    let mut saving = SaveRequest::new(format!("before the interrupted restore of {target} went on"));
-    saving.origin = Origin::Safety { restoring: *target };
-    let safety = Saving::new(repository, lease, tools, progress)
-        .run(&saving)?
-        .made();
+    let safety = save_interrupted(repository, lease, tools, *target, progress)?;
     let opened = open_staging(repository, &work.staging).and_then(|staging| {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let list = openat(&staging, STEPS, flags, Mode::empty())?;
@@ -422,9 +451,40 @@ pub(super) fn resume(
         }
         Err(error) => return Err(OperationError::staging(error)),
     };
-    swap::Swapper::new(repository.workspace(), staging.as_fd(), true)?.run(list, progress)?;
+    let swapped =
+        swap::Swapper::new(repository.workspace(), staging.as_fd(), true)?.run(list, lease, progress)?;
     again.finish(&work, &mut record.clone(), plan)?;
-    Ok((*target, Resumed::Finished(safety)))
+    Ok((
+        *target,
+        match swapped.refused {
+            0 => Resumed::Finished(safety),
+            _ => Resumed::Lost(safety),
+        },
+    ))
+}
+
+/// Saves what the workspace is in the middle of a restore: somebody may have worked in it since.
+fn save_interrupted(
+    repository: &Repository,
+    lease: &Lease,
+    tools: &Tools,
+    target: SnapshotId,
+    progress: &Progress,
+) -> Result<Option<SnapshotId>, OperationError> {
+    // An attempt before this one may have saved the same.
+    if let Ok(state) = repository.state()
+        && let Some(last) = state.last
+        && let Ok(descriptor) = repository.descriptor(last)
+        && descriptor.origin == (Origin::Safety { restoring: target })
+        && let Ok(0) = count_differences(repository, &descriptor, &[], progress)
+    {
+        return Ok(Some(last));
+    }
+    let mut saving = SaveRequest::new(format!("before the interrupted restore of {target} went on"));
+    saving.origin = Origin::Safety { restoring: target };
+    Ok(Saving::new(repository, lease, tools, progress)
+        .run(&saving)?
+        .made())
 }
 
 /// Removes what says that a restore is under way.
@@ -469,8 +529,12 @@ fn set_root_modified(repository: &Repository, modified: Timestamp) -> Result<(),
             tv_nsec: modified.nanoseconds().into(),
         },
     };
-    let set = utimensat(repository.workspace(), c".", &times, AtFlags::empty());
-    set.map_err(|errno| OperationError::staging(errno.into()))
+    match utimensat(repository.workspace(), c".", &times, AtFlags::empty()) {
+        Ok(()) => Ok(()),
+        // The root is somebody else's: its time is what it is.
+        Err(Errno::PERM | Errno::ACCESS | Errno::ROFS) => Ok(()),
+        Err(errno) => Err(OperationError::staging(errno.into())),
+    }
 }
 
 /// The file of the steps.
@@ -530,8 +594,15 @@ impl Work<'_> {
         repository.advance(self.lease, &mut record)?;
         progress.enter(Phase::Finishing);
         let swapper = swap::Swapper::new(repository.workspace(), staging.as_fd(), false)?;
-        let swapped = swapper.run(staged.steps, progress)?;
+        let swapped = swapper.run(staged.steps, self.lease, progress)?;
         self.finish(&work, &mut record, plan)?;
+        if let Some(first) = swapped.first_refused {
+            return Err(OperationError::Incomplete {
+                refused: swapped.refused,
+                safety,
+                source: first,
+            });
+        }
         let mut losses = staged.losses;
         losses.merge(&swapped.losses);
         Ok(Restored {

@@ -23,7 +23,7 @@ use crate::archive::{Description, Phase, Progress};
 use crate::directory::RelativePath;
 use crate::engine::capture::{Capture, Captured, Target, capture};
 use crate::engine::chunks::{self, ChunksCapture, Previous};
-use crate::engine::{Choice, EngineKind, Site, Tools, choose, remove_snapshot, seal_snapshot};
+use crate::engine::{Choice, EngineError, EngineKind, Site, Tools, choose, remove_snapshot, seal_snapshot};
 use crate::manifest::{ManifestOptions, ManifestReader, ManifestSummary, ManifestWriter};
 use crate::repository::{
     Area, AuditEvent, Counts, DegradedEngine, Descriptor, EngineUse, Intent, Lease, Losses, ManifestFile,
@@ -234,8 +234,12 @@ impl<'a> Saving<'a> {
         };
         let id = repository.new_snapshot_id();
         let previous = head_manifest(repository);
-        let mut choice = choose(&site, request.engine, self.tools)?;
+        let mut choice = self.choose(&site, request)?;
         self.progress.enter(Phase::Transferring);
+        if choice.used == EngineKind::Archive {
+            // Nothing is announced to a store that cannot be used.
+            store(repository)?.own(false)?;
+        }
         // An archive is complete before its descriptor: after a kill it has to go.
         let record = match choice.used {
             EngineKind::Archive => Some(repository.begin(
@@ -294,6 +298,22 @@ impl<'a> Saving<'a> {
             ],
         );
         Ok(Saved::New(Box::new(descriptor)))
+    }
+
+    /// The engine that was asked for, or that of the configuration, or the best. What nobody asked for, as a safety snapshot, is made by
+    /// another one if need be.
+    fn choose(&self, site: &Site<'_>, request: &SaveRequest) -> Result<Choice, OperationError> {
+        let config = self.repository.config()?;
+        let configured = match (request.engine, config.engine()) {
+            (None, Some(word)) => EngineKind::requested(word).ok().flatten(),
+            _ => None,
+        };
+        match choose(site, request.engine.or(configured), self.tools) {
+            Err(EngineError::Unavailable { .. }) if matches!(request.origin, Origin::Safety { .. }) => {
+                Ok(choose(site, None, self.tools)?)
+            }
+            chosen => Ok(chosen?),
+        }
     }
 
     /// What was captured, its list, and the bytes of that.

@@ -219,6 +219,8 @@ pub fn verify(
             Outcome::Damaged { count, faults }
         }
     };
+    // It may have been removed meanwhile; then there is nothing to tell of it.
+    repository.descriptor(id)?;
     repository.set_verification(&repository::Verification {
         snapshot: id,
         verified: repository.parts().clock.now(),

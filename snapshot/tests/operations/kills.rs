@@ -209,6 +209,8 @@ fn a_restore_that_is_killed_is_undone_or_finished() {
     loop {
         // Something that no snapshot has, so that the restore has to save it first.
         fs::write(workspace.join("unsaved"), format!("unsaved {call}")).unwrap();
+        fs::create_dir_all(workspace.join("z/deep")).unwrap();
+        fs::write(workspace.join("z/deep/z"), "goes with what it is in").unwrap();
         let unsaved = place.entries();
         let lived = strike(&place.control, &first.0.to_string(), call);
         kills += u32::from(!lived);

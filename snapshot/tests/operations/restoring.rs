@@ -8,6 +8,7 @@ use cairn_snapshot::archive::Progress;
 use cairn_snapshot::directory::RelativePath;
 use cairn_snapshot::engine::EngineKind;
 use cairn_snapshot::operations::OperationError;
+use cairn_snapshot::operations::fork::fork;
 use cairn_snapshot::operations::materialize::materialize;
 use cairn_snapshot::operations::restore::{Unsaved, plan};
 use cairn_snapshot::operations::save::SaveRequest;
@@ -266,4 +267,87 @@ fn a_request_that_changes_nothing_makes_no_snapshot() {
     }
     fs::write(place.workspace.join("data"), "changed").unwrap();
     place.try_save(&request).unwrap();
+}
+
+#[test]
+fn all_names_of_a_changed_file_come_back() {
+    let Fixture { place, .. } = &fixture();
+    let first = place.save();
+    let before = place.entries();
+    // In place: both names see it.
+    let mut file = fs::OpenOptions::new()
+        .append(true)
+        .open(place.workspace.join("twin"))
+        .unwrap();
+    std::io::Write::write_all(&mut file, b" and more").unwrap();
+    place.restore(first.id, &[], Unsaved::Save).unwrap();
+    assert_same(&before, &place.entries());
+}
+
+#[test]
+fn what_is_ignored_now_is_not_overwritten() {
+    let Fixture { place, .. } = &fixture();
+    fs::write(place.workspace.join("a.log"), "old").unwrap();
+    let first = place.save();
+    fs::write(place.workspace.join(".jvsignore"), "*.log\n").unwrap();
+    fs::write(place.workspace.join("a.log"), "newer, and in no snapshot").unwrap();
+    place.save();
+    place.restore(first.id, &[], Unsaved::Save).unwrap();
+    assert_eq!(read(place, "a.log"), "newer, and in no snapshot");
+}
+
+#[test]
+fn what_the_workspace_does_not_allow_is_told_and_blocks_nothing() {
+    let Fixture { place, .. } = &fixture();
+    fs::write(place.workspace.join("build"), "a file").unwrap();
+    let first = place.save();
+    fs::remove_file(place.workspace.join("build")).unwrap();
+    fs::write(place.workspace.join(".jvsignore"), "build/\n").unwrap();
+    fs::create_dir(place.workspace.join("build")).unwrap();
+    fs::write(place.workspace.join("build/output"), "ignored").unwrap();
+    fs::write(place.workspace.join("data"), "changed").unwrap();
+    let restored = place.restore(first.id, &[], Unsaved::Save);
+    assert!(
+        restored.is_ok() || matches!(restored, Err(OperationError::Incomplete { .. })),
+        "{restored:?}"
+    );
+    assert_eq!(read(place, "build/output"), "ignored");
+    assert_eq!(fs::metadata(place.workspace.join("data")).unwrap().len(), 100_000);
+    place.save();
+}
+
+#[test]
+fn a_target_that_cannot_be_written_whole_is_removed_and_others_are_not() {
+    let Fixture { place, _directory } = &fixture();
+    let first = place.save();
+    fs::remove_file(
+        place
+            .control
+            .join("snapshots")
+            .join(first.id.to_string())
+            .join("data"),
+    )
+    .unwrap();
+    let target = _directory.path().join("target");
+    let failed = materialize(&place.repository, first.id, &[], &target, &Progress::new());
+    assert!(
+        matches!(failed, Err(OperationError::Payload { .. })),
+        "{failed:?}"
+    );
+    assert!(!target.exists());
+    let second = place.save();
+    let control = _directory.path().join("somebody's");
+    fs::create_dir(&control).unwrap();
+    fs::write(control.join("precious"), "p").unwrap();
+    let tools = cairn_snapshot::engine::Tools::default();
+    let forked = fork(
+        &place.repository,
+        &tools,
+        second.id,
+        &target,
+        Some(&control),
+        &Progress::new(),
+    );
+    assert!(forked.is_err());
+    assert!(control.join("precious").exists() && !target.exists());
 }

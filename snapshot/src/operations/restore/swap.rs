@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, linkat, renameat, unlinkat};
 use rustix::io::Errno;
@@ -16,6 +17,7 @@ use crate::directory::RelativePath;
 use crate::directory::beneath::{c_name, open_directory};
 use crate::directory::place::{Before, Losses, PlaceError, PlaceOptions, Placer};
 use crate::operations::OperationError;
+use crate::repository::Lease;
 
 /// What directories that were in the way are called, behind their name.
 const ASIDE: &[u8] = b".jvs-kept";
@@ -26,6 +28,37 @@ pub(super) struct Swapped {
     pub kept: Vec<RelativePath>,
     /// What could not be kept.
     pub losses: Losses,
+    /// Steps that the workspace does not allow: how many, and the first failure.
+    pub refused: u64,
+    /// The first of these.
+    pub first_refused: Option<PlaceError>,
+}
+
+/// How long steps are taken between two looks at the lease.
+const LEASE_LOOK: Duration = Duration::from_millis(50);
+
+/// Whether what something is in is not there, or no directory.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+/// Whether the workspace does not allow something, now and later: rights, mount points, what stands in the way.
+fn is_refusal(error: &io::Error) -> bool {
+    is_gone(error)
+        || matches!(
+            error.kind(),
+            io::ErrorKind::PermissionDenied
+                | io::ErrorKind::CrossesDevices
+                | io::ErrorKind::ResourceBusy
+                | io::ErrorKind::IsADirectory
+                | io::ErrorKind::DirectoryNotEmpty
+                | io::ErrorKind::AlreadyExists
+                | io::ErrorKind::TooManyLinks
+        )
+        || Errno::from_io_error(error) == Some(Errno::LOOP)
 }
 
 /// Takes steps in a workspace.
@@ -54,19 +87,43 @@ impl<'a> Swapper<'a> {
     }
 
     /// Takes all steps. What was asked to stop goes on: a half is worse.
-    pub fn run(mut self, steps: StepReader, progress: &Progress) -> Result<Swapped, OperationError> {
+    /// One that the workspace does not allow is left out and told: nobody could ever take it. What another attempt may bring (room, a working disk) ends
+    /// this one.
+    pub fn run(
+        mut self,
+        steps: StepReader,
+        lease: &Lease,
+        progress: &Progress,
+    ) -> Result<Swapped, OperationError> {
+        let (mut refused, mut first_refused) = (0, None);
+        let mut looked = Instant::now();
         for step in steps {
             let step = step.map_err(OperationError::staging)?;
-            self.take(&step.path, &step.action)?;
+            // Whoever has lost the lease must not touch the workspace any more.
+            if looked.elapsed() >= LEASE_LOOK {
+                lease.check()?;
+                looked = Instant::now();
+            }
+            match self.take(&step.path, &step.action) {
+                Ok(()) => {}
+                Err(error) if is_refusal(&error.source) => {
+                    tracing::warn!(path = %step.path, error = %error.source, "a step of a restore is left out");
+                    refused += 1;
+                    first_refused.get_or_insert(error);
+                }
+                Err(error) => return Err(error.into()),
+            }
             progress.transferred(1);
         }
         Ok(Swapped {
             kept: self.kept,
             losses: self.placer.losses(),
+            refused,
+            first_refused,
         })
     }
 
-    fn take(&mut self, path: &RelativePath, action: &Action) -> Result<(), OperationError> {
+    fn take(&mut self, path: &RelativePath, action: &Action) -> Result<(), PlaceError> {
         let failed = |action| {
             move |source: io::Error| PlaceError {
                 path: path.clone(),
@@ -76,7 +133,7 @@ impl<'a> Swapper<'a> {
         };
         match action {
             Action::MakeDirectory => match self.placer.directory(path) {
-                Err(error) if error.source.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
+                Err(error) if error.source.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                 _ => {}
             },
             Action::Put(number) => {
@@ -86,7 +143,7 @@ impl<'a> Swapper<'a> {
                     Ok(()) => {}
                     // It is in its place since the attempt before.
                     Err(Errno::NOENT) if self.again => {}
-                    Err(errno) => return Err(failed("put in place")(errno.into()).into()),
+                    Err(errno) => return Err(failed("put in place")(errno.into())),
                 }
             }
             Action::Link(to) => {
@@ -95,12 +152,17 @@ impl<'a> Swapper<'a> {
             }
             Action::Attributes(attributes) => self.placer.attributes(path, attributes, Before::Old)?,
             Action::Unlink => {
-                let (parent, name) = self.named(path).map_err(failed("remove"))?;
+                let (parent, name) = match self.named(path) {
+                    Ok(named) => named,
+                    // What it was in has gone, too.
+                    Err(error) if is_gone(&error) => return Ok(()),
+                    Err(error) => return Err(failed("remove")(error)),
+                };
                 match unlinkat(&*parent, &name, AtFlags::empty()) {
                     Ok(()) | Err(Errno::NOENT) => {}
                     // A directory has taken its place in the attempt before.
                     Err(Errno::ISDIR | Errno::PERM) if self.again => {}
-                    Err(errno) => return Err(failed("remove")(errno.into()).into()),
+                    Err(errno) => return Err(failed("remove")(errno.into())),
                 }
             }
             Action::RemoveDirectory => {
@@ -122,7 +184,11 @@ impl<'a> Swapper<'a> {
 
     /// Removes a directory; `false` if something is in it.
     fn remove(&mut self, path: &RelativePath) -> io::Result<bool> {
-        let (parent, name) = self.named(path)?;
+        let (parent, name) = match self.named(path) {
+            Ok(named) => named,
+            Err(error) if is_gone(&error) => return Ok(true),
+            Err(error) => return Err(error),
+        };
         match unlinkat(&*parent, &name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => Ok(true),
             Err(Errno::NOTDIR) if self.again => Ok(true),
