@@ -23,11 +23,13 @@ use crate::directory::{IgnoreError, IgnoreRules, RelativePath};
 use crate::engine::EngineError;
 use crate::engine::chunks::ChunksError;
 use crate::manifest::ManifestError;
+use crate::repository::import_jvs::ImportError;
 use crate::repository::{AuditEntry, AuditEvent, Lease, LeaseError, Repository, RepositoryError};
 
 pub mod collect;
 pub mod doctor;
 pub mod fork;
+pub mod import;
 pub mod live;
 pub mod materialize;
 pub mod payload;
@@ -191,6 +193,37 @@ pub enum OperationError {
         /// The target.
         path: PathBuf,
     },
+    /// A repository of the Go tools cannot be read.
+    #[error(transparent)]
+    Import(ImportError),
+    /// It has no workspace of this name.
+    #[error("{} has no workspace {name:?}: it has {}", path.display(), known.join(", "))]
+    NoWorkspace {
+        /// The repository.
+        path: PathBuf,
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// Snapshots that are taken over come before all others.
+    #[error(
+        "snapshot {id} was not imported: what is imported comes before all other snapshots, so begin with a new control directory"
+    )]
+    NotImported {
+        /// A snapshot that was not.
+        id: SnapshotId,
+    },
+    /// The control directory is that of another workspace.
+    #[error("{} is the control directory of {}, and not of {}", control.display(), found.display(), workspace.display())]
+    OtherWorkspace {
+        /// The control directory.
+        control: PathBuf,
+        /// The workspace that it has.
+        found: PathBuf,
+        /// The workspace that it should have.
+        workspace: PathBuf,
+    },
     /// A file that was to be captured vanished while everything was looked at, or none of the paths exists.
     #[error("{path} is not in the workspace")]
     NoPath {
@@ -232,7 +265,11 @@ impl OperationError {
             OperationError::Incomplete { source, .. } => source.kind(),
             OperationError::Unsaved { .. } | OperationError::Occupied { .. } => ErrorKind::Conflict,
             OperationError::NoEngine { .. } => ErrorKind::Unavailable,
-            OperationError::NoPath { .. } | OperationError::NotHeld { .. } => ErrorKind::NotFound,
+            OperationError::Import(error) => error.kind(),
+            OperationError::NotImported { .. } | OperationError::OtherWorkspace { .. } => ErrorKind::Conflict,
+            OperationError::NoPath { .. }
+            | OperationError::NotHeld { .. }
+            | OperationError::NoWorkspace { .. } => ErrorKind::NotFound,
         }
     }
 }
@@ -240,5 +277,14 @@ impl OperationError {
 impl From<LeaseError> for OperationError {
     fn from(error: LeaseError) -> Self {
         OperationError::Repository(error.into())
+    }
+}
+
+impl From<ImportError> for OperationError {
+    fn from(error: ImportError) -> Self {
+        match error {
+            ImportError::Cancelled => OperationError::Cancelled,
+            error => OperationError::Import(error),
+        }
     }
 }

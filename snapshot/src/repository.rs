@@ -65,6 +65,7 @@ pub use state::{AuditAnchor, PartSource, State};
 pub use templates::Template;
 pub use verified::{Outcome, Verification};
 
+use identity::GoTools;
 use layout::{
     CONFIG_FILE, CONTROL_NAME, FORMAT_FILE, FORMAT_VERSION, IDENTITY_FILE, STATE_FILE, document_name,
 };
@@ -105,6 +106,26 @@ impl Repository {
     /// Errors: there is a repository already, of this version or of the Go tools; nested repositories; workspace and control directory inside
     /// each other; a control directory that is a symbolic link or has something in it; I/O.
     pub fn init(workspace: &Path, control: Option<&Path>, parts: Parts) -> Result<Self, RepositoryError> {
+        Repository::make(workspace, control, GoTools::Refused, parts)
+    }
+
+    /// The same for a workspace of the Go tools, whose control directory may be in it or above it, and stays as it is.
+    ///
+    /// Errors: those of [`Repository::init`].
+    pub fn init_beside_go_tools(
+        workspace: &Path,
+        control: &Path,
+        parts: Parts,
+    ) -> Result<Self, RepositoryError> {
+        Repository::make(workspace, Some(control), GoTools::PassedOver, parts)
+    }
+
+    fn make(
+        workspace: &Path,
+        control: Option<&Path>,
+        go_tools: GoTools,
+        parts: Parts,
+    ) -> Result<Self, RepositoryError> {
         let workspace = canonical(workspace)?;
         let inside = workspace.join(CONTROL_NAME);
         let at = match control {
@@ -114,7 +135,7 @@ impl Repository {
                 if identity::overlap(&control, &workspace) {
                     return Err(RepositoryError::Overlap { workspace, control });
                 }
-                if inside.symlink_metadata().is_ok() {
+                if inside.symlink_metadata().is_ok() && !go_tools.pass_over(&inside)? {
                     let what = "a workspace whose control directory is elsewhere has no .jvs";
                     return Err(RepositoryError::Occupied { path: inside, what });
                 }
@@ -124,7 +145,7 @@ impl Repository {
         if at.symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
             return Err(RepositoryError::GoTools { path: at });
         }
-        identity::refuse_nesting(&workspace)?;
+        identity::refuse_nesting(&workspace, go_tools)?;
         let made = match rustix::fs::mkdir(&at, Mode::RWXU) {
             Ok(()) => true,
             Err(Errno::EXIST) => false,

@@ -18,6 +18,20 @@ pub struct InitArguments {
     pub directory: Option<PathBuf>,
 }
 
+/// What of a repository of the Go tools is taken over.
+#[derive(Debug, Args)]
+pub struct ImportJvsArguments {
+    /// The directory with the repository of the Go tools
+    #[arg(value_name = "DIRECTORY")]
+    pub directory: PathBuf,
+    /// Only the snapshots of this workspace, or worktree, and those that they come from. Default: all, and the workspace is main
+    #[arg(long, value_name = "NAME")]
+    pub workspace: Option<String>,
+    /// Wait at most so long while somebody else works in the repository
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub wait: u64,
+}
+
 /// How a directory is saved.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = HEADING)]
@@ -294,6 +308,19 @@ pub enum DirectoryCommand {
         \"engine\":{\"used\":\"reflink-copy\",\"degraded\":[{\"from\":\"btrfs-subvolume\",\"reason\":…},…]}}."
     )]
     Init(InitArguments),
+    /// Take over the snapshots of a repository that the Go tools named JVS have made
+    #[command(
+        after_help = "The old repository is read, and stays as it is. The new control directory must be elsewhere: --control-dir is \
+        needed. All other commands need it from then on. Times, notes, tags and pins come along. Every snapshot is verified by its own hash before; \
+        one that is damaged does not come over, which ends with code 10. After an interruption the same command goes on.\n\n\
+        Examples:\n  cairn import-jvs /data/model --control-dir /data/model.cairn\n  \
+        cairn import-jvs . --control-dir ../control --workspace experiment\n\n\
+        --json prints {\"repository\":\"5d1e…\",\"workspace\":\"/data/model\",\"control_directory\":\"/data/model.cairn\",\"line\":\"new\",\
+        \"taken\":[{\"from\":\"1795225687613-aac771dd\",\"snapshot\":\"3f0c…\",\"warnings\":[],\"files_of\":null},…],\"present\":0,\
+        \"left\":[{\"from\":…,\"why\":…},…],\"pins\":1,\"head\":\"3f0c…\",\"findings\":[…],\"recovered\":[]}: what came over now, how many had \
+        come before, what did not come, and what else is wrong with the old repository."
+    )]
+    ImportJvs(ImportJvsArguments),
     /// Tell what of a directory is not versioned, and by which rule
     #[command(
         after_help = "Rules are lines of files named .jvsignore, in the syntax of gitignore(5).\n\n\

@@ -28,6 +28,7 @@ mod doctor;
 mod fork;
 mod graph;
 mod history;
+mod import;
 mod init;
 mod labels;
 mod preview;
@@ -52,6 +53,7 @@ const WAIT_SECONDS: u64 = 60;
 pub(super) fn run(session: &mut Session, command: DirectoryCommand) -> Result<(), Failure> {
     match command {
         DirectoryCommand::Init(arguments) => init::run(session, arguments),
+        DirectoryCommand::ImportJvs(arguments) => import::run(session, arguments),
         DirectoryCommand::Preview { target } => {
             let directory = Target::directory(target)?;
             preview::run(session, directory)

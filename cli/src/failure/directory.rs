@@ -12,6 +12,7 @@ use cairn_snapshot::engine::chunks::ChunksError;
 use cairn_snapshot::manifest::{ChangeError, ManifestError};
 use cairn_snapshot::operations::OperationError;
 use cairn_snapshot::operations::collect::CollectError;
+use cairn_snapshot::repository::import_jvs::ImportError;
 use cairn_snapshot::repository::{LeaseError, RepositoryError};
 use cairn_types::ErrorKind;
 
@@ -383,6 +384,11 @@ impl From<OperationError> for DirectoryFailure {
             OperationError::StoreUrl(_) => DirectoryReason::StoreUrlInvalid,
             OperationError::Key(_) => DirectoryReason::StoreKey,
             OperationError::NoRuntime => DirectoryReason::Internal,
+            OperationError::Import(error) => of_import(error),
+            OperationError::NoWorkspace { .. } => DirectoryReason::NotFound,
+            OperationError::NotImported { .. } | OperationError::OtherWorkspace { .. } => {
+                DirectoryReason::Conflict
+            }
             OperationError::Manifest(_)
             | OperationError::Walk(_)
             | OperationError::Ignore(_)
@@ -398,6 +404,21 @@ impl From<OperationError> for DirectoryFailure {
             | OperationError::Incomplete { .. } => of_kind(error.kind()),
         };
         DirectoryFailure::of(reason, &error)
+    }
+}
+
+/// What is wrong with a repository of the Go tools.
+fn of_import(error: &ImportError) -> DirectoryReason {
+    match error {
+        ImportError::NotARepository { .. } => DirectoryReason::NotARepository,
+        ImportError::Ours { .. } => DirectoryReason::RepositoryExists,
+        ImportError::Version { .. } => DirectoryReason::RepositoryFormat,
+        ImportError::Damaged { .. } => DirectoryReason::RepositoryDamaged,
+        ImportError::Cancelled => DirectoryReason::Cancelled,
+        ImportError::Io { .. }
+        | ImportError::Locator { .. }
+        | ImportError::TreeMissing { .. }
+        | ImportError::TooMany { .. } => of_kind(error.kind()),
     }
 }
 

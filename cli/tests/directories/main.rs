@@ -18,6 +18,7 @@ use cairn_snapshot::repository::Repository;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+mod importing;
 mod place;
 
 use place::{Place, lines, object, pair, parts, text, word};

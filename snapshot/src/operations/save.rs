@@ -6,8 +6,8 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use super::restore::{count_unsaved, head_manifest};
 use super::store::store;
 use super::{OperationError, audit};
 use crate::archive::{Description, Phase, Progress};
-use crate::directory::RelativePath;
+use crate::directory::{RelativePath, WalkOptions};
 use crate::engine::capture::{Capture, Captured, Target, capture};
 use crate::engine::chunks::{self, ChunksCapture, Previous};
 use crate::engine::{Choice, EngineError, EngineKind, Site, Tools, choose, remove_snapshot, seal_snapshot};
@@ -123,11 +123,44 @@ pub(super) struct Saving<'a> {
     progress: &'a Progress,
 }
 
+/// What is captured.
+pub(super) struct Source<'s> {
+    /// Its root, open for reading.
+    pub directory: BorrowedFd<'s>,
+    /// Its path, absolute.
+    pub path: &'s Path,
+    /// What of it is captured. The paths of the request are added.
+    pub walk: WalkOptions,
+    /// What the snapshot has behind it, if it is not the workspace as it is now.
+    pub past: Option<Past>,
+}
+
+/// What a snapshot that was taken long ago has behind it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Past {
+    /// When it was taken.
+    pub created: Timestamp,
+    /// The snapshot before it.
+    pub parent: Option<SnapshotId>,
+    /// The snapshot that had been restored before, if that was not its parent.
+    pub restored_from: Option<SnapshotId>,
+}
+
 /// A directory of the staging area, and what is in it.
-struct Staging {
+pub(super) struct Staging {
     area: OwnedFd,
-    directory: OwnedFd,
+    pub directory: OwnedFd,
+    pub path: PathBuf,
     name: String,
+}
+
+impl Source<'_> {
+    fn walk_within(&self, scope: &[RelativePath]) -> WalkOptions {
+        WalkOptions {
+            include: (!scope.is_empty()).then(|| scope.to_vec()),
+            ..self.walk.clone()
+        }
+    }
 }
 
 impl<'a> Saving<'a> {
@@ -159,14 +192,22 @@ impl<'a> Saving<'a> {
         {
             return Ok(Saved::Unchanged(same));
         }
+        let source = Source {
+            directory: repository.workspace(),
+            path: repository.workspace_path(),
+            walk: walk_options(repository, &[])?,
+            past: None,
+        };
+        self.take(request, &source)
+    }
+
+    /// Makes a snapshot of `source`. The keys of requests are not looked at.
+    pub fn take(&self, request: &SaveRequest, source: &Source<'_>) -> Result<Saved, OperationError> {
         let staging = self.stage()?;
-        let made = self.make(request, &staging);
+        let made = self.make(request, source, &staging);
         // What has its place is not in it any more. A subvolume goes by itself.
         if made.is_err() {
-            let tree = repository
-                .control()
-                .path_of(Area::Staging, &staging.name)
-                .join(TREE);
+            let tree = staging.path.join(TREE);
             let _ = remove_snapshot(
                 self.tools,
                 staging.directory.as_fd(),
@@ -176,22 +217,27 @@ impl<'a> Saving<'a> {
                 &Progress::new(),
             );
         }
-        let path = repository.control().path_of(Area::Staging, &staging.name);
+        self.clean(&staging);
+        made
+    }
+
+    /// Removes a staging directory with what is left in it.
+    pub fn clean(&self, staging: &Staging) {
         let removed = remove_snapshot(
             self.tools,
             staging.area.as_fd(),
             staging.name.as_ref(),
-            &path,
+            &staging.path,
             1,
             &Progress::new(),
         );
         if let Err(error) = removed {
-            tracing::warn!(path = %path.display(), %error, "cannot remove what a save made on the way; the next operation does");
+            tracing::warn!(path = %staging.path.display(), %error, "cannot remove what a save made on the way; the next operation does");
         }
-        made
     }
 
-    fn stage(&self) -> Result<Staging, OperationError> {
+    /// Makes a directory in the staging area.
+    pub fn stage(&self) -> Result<Staging, OperationError> {
         let control = self.repository.control();
         let area = control.area(Area::Staging)?;
         let name = self.repository.new_snapshot_id().to_string();
@@ -202,6 +248,7 @@ impl<'a> Saving<'a> {
         Ok(Staging {
             area,
             directory,
+            path: control.path_of(Area::Staging, &name),
             name,
         })
     }
@@ -216,24 +263,31 @@ impl<'a> Saving<'a> {
         Ok((File::from(file), time))
     }
 
-    fn make(&self, request: &SaveRequest, staging: &Staging) -> Result<Saved, OperationError> {
+    fn make(
+        &self,
+        request: &SaveRequest,
+        source: &Source<'_>,
+        staging: &Staging,
+    ) -> Result<Saved, OperationError> {
         let repository = self.repository;
-        let control = repository.control();
         let begun = repository.parts().clock.now();
         let mut scope = request.paths.clone();
         scope.sort();
         let all = scope.clone();
         scope.retain(|path| !all.iter().any(|other| other != path && path.is_within(other)));
         scope.dedup();
-        let staging_path = control.path_of(Area::Staging, &staging.name);
         let site = Site {
-            workspace: repository.workspace(),
-            workspace_path: repository.workspace_path(),
+            workspace: source.directory,
+            workspace_path: source.path,
             staging: staging.directory.as_fd(),
-            staging_path: &staging_path,
+            staging_path: &staging.path,
         };
         let id = repository.new_snapshot_id();
-        let previous = head_manifest(repository);
+        // Of files that were never the workspace's, its last snapshot knows nothing.
+        let previous = match source.past {
+            None => head_manifest(repository),
+            Some(_) => None,
+        };
         let mut choice = self.choose(&site, request)?;
         self.progress.enter(Phase::Transferring);
         if choice.used == EngineKind::Archive {
@@ -253,13 +307,13 @@ impl<'a> Saving<'a> {
             _ => None,
         };
         let (captured, summary, length) = loop {
-            match self.capture(&choice, staging, &staging_path, &scope, id, previous.clone()) {
+            match self.capture(&choice, source, staging, &scope, id, previous.clone()) {
                 Ok(captured) => break captured,
                 Err(OperationError::Engine(error)) => {
                     // Another engine may do.
                     choice = choice.degrade(&error, &site, self.tools).map_err(|_| error)?;
                     tracing::warn!(engine = %choice.used, "the capture is tried with another engine");
-                    let path = staging_path.join(TREE);
+                    let path = staging.path.join(TREE);
                     remove_snapshot(
                         self.tools,
                         staging.directory.as_fd(),
@@ -278,7 +332,14 @@ impl<'a> Saving<'a> {
         self.progress.enter(Phase::Finishing);
         let synced = syncfs(&staging.directory);
         synced.map_err(|error| OperationError::staging(error.into()))?;
-        let descriptor = self.describe(request, &choice, &captured, &summary, id, (begun, length, scope))?;
+        let descriptor = self.describe(
+            request,
+            source.past,
+            &choice,
+            &captured,
+            &summary,
+            (id, begun, length, scope),
+        )?;
         if let Some(key) = &request.key {
             repository.remember_request(self.lease, key, descriptor.id)?;
         }
@@ -320,13 +381,12 @@ impl<'a> Saving<'a> {
     fn capture(
         &self,
         choice: &Choice,
+        source: &Source<'_>,
         staging: &Staging,
-        staging_path: &Path,
         scope: &[RelativePath],
         id: SnapshotId,
         previous: Option<Arc<ManifestReader>>,
     ) -> Result<(Captured, ManifestSummary, u64), OperationError> {
-        let repository = self.repository;
         let (file, time) = self.file_system_time(staging)?;
         let options = ManifestOptions {
             previous: previous.clone(),
@@ -335,16 +395,16 @@ impl<'a> Saving<'a> {
         let list = file.try_clone().map_err(OperationError::staging)?;
         let mut manifest = ManifestWriter::create(file, options)?;
         if choice.used == EngineKind::Archive {
-            return self.archive(scope, id, previous.as_deref(), (manifest, list, time));
+            return self.archive(source, scope, id, previous.as_deref(), (manifest, list, time));
         }
-        let path = staging_path.join(TREE);
+        let path = staging.path.join(TREE);
         let captured = capture(
             choice.used,
             self.tools,
             Capture {
-                source: repository.workspace(),
-                source_path: repository.workspace_path(),
-                walk: walk_options(repository, scope)?,
+                source: source.directory,
+                source_path: source.path,
+                walk: source.walk_within(scope),
                 previous: previous.as_deref(),
                 target: Target {
                     parent: staging.directory.as_fd(),
@@ -365,6 +425,7 @@ impl<'a> Saving<'a> {
     /// Captures into the object store.
     fn archive(
         &self,
+        source: &Source<'_>,
         scope: &[RelativePath],
         id: SnapshotId,
         previous: Option<&ManifestReader>,
@@ -376,7 +437,7 @@ impl<'a> Saving<'a> {
         let captured = chunks::capture(
             store,
             ChunksCapture {
-                source: repository.workspace(),
+                source: source.directory,
                 description: Description {
                     snapshot: id,
                     workspace: repository.workspace_path().to_string_lossy().into_owned(),
@@ -385,7 +446,7 @@ impl<'a> Saving<'a> {
                     note: String::new(),
                     tags: Vec::new(),
                 },
-                walk: walk_options(repository, scope)?,
+                walk: source.walk_within(scope),
                 previous: head
                     .zip(previous)
                     .map(|(snapshot, manifest)| Previous { snapshot, manifest }),
@@ -442,15 +503,22 @@ impl<'a> Saving<'a> {
     fn describe(
         &self,
         request: &SaveRequest,
+        past: Option<Past>,
         choice: &Choice,
         captured: &Captured,
         summary: &ManifestSummary,
-        id: SnapshotId,
-        (begun, length, scope): (Timestamp, u64, Vec<RelativePath>),
+        (id, begun, length, scope): (SnapshotId, Timestamp, u64, Vec<RelativePath>),
     ) -> Result<Descriptor, OperationError> {
         let repository = self.repository;
         let state = repository.state()?;
-        let now = repository.parts().clock.now();
+        let now = match past {
+            Some(past) => past.created,
+            None => repository.parts().clock.now(),
+        };
+        let (parent, restored_from) = match past {
+            Some(past) => (past.parent, past.restored_from),
+            None => (state.last, state.head.filter(|head| state.last != Some(*head))),
+        };
         let degraded = choice.degraded.iter().map(|degraded| DegradedEngine {
             from: degraded.from.text().to_owned(),
             reason: degraded.reason.clone(),
@@ -462,9 +530,9 @@ impl<'a> Saving<'a> {
             id,
             sequence: state.sequence + 1,
             fence: self.lease.token(),
-            parent: state.last,
+            parent,
             created: now,
-            capture_begun: begun,
+            capture_begun: past.map_or(begun, |past| past.created),
             capture_ended: now,
             note: request.note.clone(),
             tags: request.tags.clone(),
@@ -485,7 +553,7 @@ impl<'a> Saving<'a> {
             torn,
             vanished: captured.vanished,
             origin: request.origin.clone(),
-            restored_from: state.head.filter(|head| state.last != Some(*head)),
+            restored_from,
             key: request.key.map(|key| key.key),
             actor: repository.parts().actor.clone(),
             host: repository.parts().host.clone(),

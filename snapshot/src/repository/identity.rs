@@ -1,5 +1,6 @@
 //! Who a repository is, where its control directory and its workspace are, and how they are found. Owns the format version.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use cairn_types::{Timestamp, hexadecimal};
@@ -97,11 +98,48 @@ fn look(path: &Path) -> Result<Found, RepositoryError> {
     }
 }
 
+/// What is made of a control directory of the Go tools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GoTools {
+    /// It is in the way.
+    Refused,
+    /// It is passed over.
+    PassedOver,
+}
+
+impl GoTools {
+    /// Whether what is at the place `candidate` of a control directory is of the Go tools, and is passed over. Errors: I/O.
+    pub fn pass_over(self, candidate: &Path) -> Result<bool, RepositoryError> {
+        if self == GoTools::Refused {
+            return Ok(false);
+        }
+        match look(candidate)? {
+            Found::File => Ok(true),
+            Found::Nothing | Found::Symlink => Ok(false),
+            Found::Directory => {
+                let path = candidate.join(FORMAT_FILE);
+                let mut version = String::new();
+                let read =
+                    std::fs::File::open(&path).and_then(|file| file.take(64).read_to_string(&mut version));
+                Ok(read.is_ok() && version.trim() == "1")
+            }
+        }
+    }
+}
+
 /// The nearest control directory in `path` or above it. `path` is absolute and has no symbolic links. Nothing if there is none. Errors: what
 /// is found is a symbolic link or a file of the Go tools, or I/O.
 pub(super) fn discover(path: &Path) -> Result<Option<PathBuf>, RepositoryError> {
+    discover_other(path, GoTools::Refused)
+}
+
+/// The same where some are perhaps passed over.
+fn discover_other(path: &Path, go_tools: GoTools) -> Result<Option<PathBuf>, RepositoryError> {
     for directory in path.ancestors() {
         let candidate = directory.join(CONTROL_NAME);
+        if go_tools.pass_over(&candidate)? {
+            continue;
+        }
         match look(&candidate)? {
             Found::Nothing => {}
             Found::Directory => return Ok(Some(candidate)),
@@ -141,13 +179,13 @@ pub(super) fn check_format(control: &ControlDirectory) -> Result<(), RepositoryE
 
 /// Refuses a workspace that is inside of another repository's, or has one inside. `control` is where the control directory will be. Errors:
 /// [`RepositoryError::Nested`], or what [`discover`] says of what it finds above.
-pub(super) fn refuse_nesting(workspace: &Path) -> Result<(), RepositoryError> {
+pub(super) fn refuse_nesting(workspace: &Path, go_tools: GoTools) -> Result<(), RepositoryError> {
     let nested = |other: &Path| RepositoryError::Nested {
         path: workspace.to_owned(),
         other: other.to_owned(),
     };
     if let Some(parent) = workspace.parent()
-        && let Some(found) = discover(parent)?
+        && let Some(found) = discover_other(parent, go_tools)?
     {
         return Err(nested(found.parent().unwrap_or(&found)));
     }

@@ -337,7 +337,13 @@ impl JvsRepository {
         })
     }
 
-    fn tree_path(&self, snapshot: &JvsSnapshot) -> PathBuf {
+    /// Its control directory.
+    pub fn control_path(&self) -> &Path {
+        self.control.path()
+    }
+
+    /// Where the files of a snapshot are, if they are there.
+    pub fn tree_path(&self, snapshot: &JvsSnapshot) -> PathBuf {
         self.control.path().join("snapshots").join(snapshot.id.as_str())
     }
 }

@@ -38,6 +38,10 @@ fn victim() {
             wanted.engine = EngineKind::requested(engine).unwrap();
             save(&repository, &Tools::default(), &wanted, &Progress::new()).unwrap();
         }
+        "import" => {
+            let from = Path::new(words.next().unwrap());
+            crate::importing::run_from(from, &repository);
+        }
         id => {
             let id = SnapshotId::parse(id).unwrap();
             let wanted = request(id, &[], Unsaved::Save);
@@ -47,7 +51,7 @@ fn victim() {
 }
 
 /// Runs the victim, killed before its `call`th call; whether it lived.
-fn strike(control: &Path, order: &str, call: usize) -> bool {
+pub fn strike(control: &Path, order: &str, call: usize) -> bool {
     let status = Command::new("strace")
         .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={CALLS}")])
         .args(["-e", &format!("inject={CALLS}:signal=KILL:when={call}")])
@@ -62,7 +66,7 @@ fn strike(control: &Path, order: &str, call: usize) -> bool {
 }
 
 /// Whether strace is there.
-fn can_kill() -> bool {
+pub fn can_kill() -> bool {
     let there = Command::new("strace")
         .arg("-V")
         .stdout(Stdio::null())
@@ -101,7 +105,7 @@ fn tree(workspace: &Path, generation: u8) {
 }
 
 /// After a kill: every snapshot is whole, and nothing belongs to none.
-fn check(place: &Place, before: &[SnapshotId]) {
+pub fn check(place: &Place, before: &[SnapshotId]) {
     let repository = Place::open(&place.control);
     let ids = repository.snapshot_ids().unwrap();
     for id in before {
@@ -138,7 +142,7 @@ fn check(place: &Place, before: &[SnapshotId]) {
 }
 
 /// Every so many calls one is killed at: every one with `CAIRN_KILLS=all`.
-fn stride() -> usize {
+pub fn stride() -> usize {
     match std::env::var("CAIRN_KILLS").as_deref() {
         Ok("all") => 1,
         _ => 11,
