@@ -9,6 +9,8 @@
 //!   them.
 
 pub mod archive;
+mod causes;
+mod codec;
 pub mod directory;
 pub mod engine;
 pub mod manifest;

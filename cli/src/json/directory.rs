@@ -4,6 +4,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use cairn_snapshot::directory::RelativePath;
 use cairn_snapshot::directory::place::{LossCount, Losses as PlaceLosses};
 use cairn_snapshot::engine::Choice;
 use cairn_snapshot::operations::recover::Recovered as WasRecovered;
@@ -274,12 +275,14 @@ impl Engine {
     }
 }
 
+fn shown(count: u64, paths: &[RelativePath]) -> Shown {
+    let paths = paths.iter().map(|path| escape(path.as_bytes())).collect();
+    Shown { count, paths }
+}
+
 impl From<&DescribedLosses> for Losses {
     fn from(losses: &DescribedLosses) -> Self {
-        let shown = |loss: &DescribedLoss| Shown {
-            count: loss.count,
-            paths: loss.paths.iter().map(|path| escape(path.as_bytes())).collect(),
-        };
+        let shown = |loss: &DescribedLoss| shown(loss.count, &loss.paths);
         Losses {
             owner: shown(&losses.owner),
             mode: shown(&losses.mode),
@@ -292,10 +295,7 @@ impl From<&DescribedLosses> for Losses {
 
 impl From<&PlaceLosses> for Losses {
     fn from(losses: &PlaceLosses) -> Self {
-        let shown = |loss: &LossCount| Shown {
-            count: loss.entries,
-            paths: loss.paths.iter().map(|path| escape(path.as_bytes())).collect(),
-        };
+        let shown = |loss: &LossCount| shown(loss.entries, &loss.paths);
         Losses {
             owner: shown(&losses.owner),
             mode: shown(&losses.mode),

@@ -14,9 +14,11 @@ use super::root::{ArchiveRoot, Content, ROOT_BYTES_MAX, root_name};
 use super::tree::{NodeSink, TreeRoot, TreeWriter};
 
 mod assemble;
+mod heard;
 mod merge;
 
 use assemble::Assembler;
+pub(crate) use heard::{Heard, HeardQueue, Sink};
 
 /// Keeps parts of trees by a pipeline of their own.
 pub(crate) struct NodePipeline<'a>(pub(super) &'a Pipeline, pub(super) &'a Sealing);

@@ -21,6 +21,7 @@ use super::report::{Damage, Phase, Progress, Verified, VerifyOptions};
 use super::repository::{Nodes, Repository};
 use super::root::{ArchiveRoot, Content, root_name};
 use super::tree::{Key, Part, Record, TreeReadError, TreeRoot, leaves, read_leaf, records_of};
+use crate::causes::with_causes;
 
 mod directories;
 
@@ -76,16 +77,6 @@ impl Throttle {
             std::thread::sleep(left.min(Duration::from_millis(100)));
         }
     }
-}
-
-fn story(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
 }
 
 /// Where a chunk is that cannot be read, as far as that is known; nothing if it is not the chunk that is at fault.
@@ -144,7 +135,7 @@ impl Repository {
                 range: None,
                 object: damage.name.to_string(),
                 offset: None,
-                what: story(&damage.cause),
+                what: with_causes(&damage.cause),
             };
             tell(&mut outcome, damage);
         }
@@ -320,11 +311,11 @@ impl Repository {
             let chunks = index.chunks_of(frame);
             match stored.map(|stored| reader.open(frame, stored)) {
                 None => note(chunks, offset, "the pack is cut"),
-                Some(Err(error)) => note(chunks, offset, &story(&error)),
+                Some(Err(error)) => note(chunks, offset, &with_causes(&error)),
                 Some(Ok(decoded)) => {
                     for chunk in chunks {
                         if let Err(error) = decoded.chunk(chunk) {
-                            note(std::slice::from_ref(chunk), offset, &story(&error));
+                            note(std::slice::from_ref(chunk), offset, &with_causes(&error));
                         }
                     }
                 }
@@ -464,7 +455,7 @@ impl Repository {
             range: None,
             object,
             offset,
-            what: story(&error),
+            what: with_causes(&error),
         })
     }
 

@@ -22,9 +22,9 @@ use super::read::{Piece, read_data};
 /// The name of a file of rules.
 pub const IGNORE_FILE: &[u8] = b".jvsignore";
 /// The name of the control directory at the root of a workspace.
-pub const CONTROL_DIRECTORY: &[u8] = b".jvs";
+pub const CONTROL_NAME: &str = ".jvs";
 /// How names at the root of a workspace begin under which restores are prepared.
-pub const RESTORE_PREFIX: &[u8] = b".jvs-restore-";
+pub const RESTORE_PREFIX: &str = ".jvs-restore-";
 /// Most bytes of a file of rules.
 pub const IGNORE_FILE_BYTES_MAX: u64 = 1 << 20;
 /// Most rules of one file, or of the configuration.
@@ -140,10 +140,10 @@ impl IgnoreStack {
     /// Why an entry is left out, if it is.
     pub(super) fn judge(&self, path: &RelativePath, kind: FileKind) -> Option<Reason> {
         if path.depth() == 1 {
-            if path.as_bytes() == CONTROL_DIRECTORY {
+            if path.as_bytes() == CONTROL_NAME.as_bytes() {
                 return Some(Reason::Control);
             }
-            if path.as_bytes().starts_with(RESTORE_PREFIX) {
+            if path.as_bytes().starts_with(RESTORE_PREFIX.as_bytes()) {
                 return Some(Reason::Restore);
             }
         }

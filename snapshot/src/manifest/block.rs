@@ -10,7 +10,7 @@ use cairn_content::pipeline::Run;
 use cairn_types::{ChunkId, DeviceNumber, FileKind, Timestamp};
 
 use super::check::{HOLE_UNIT, Sequence, TARGET_BYTES_MAX, XATTR_VALUE_BYTES_MAX, fault};
-use super::codec::{Reader, put, put_bytes, put_signed, shared};
+use super::codec::{Reader, is_device, kind_code, kind_of, put, put_bytes, put_signed, shared};
 use crate::directory::path::{NAME_BYTES_MAX, PATH_BYTES_MAX};
 use crate::directory::{Attributes, Body, Digest, Entry, FileBody, Hole, Record, RelativePath, Stamp, Xattr};
 
@@ -100,35 +100,6 @@ impl Before {
             ..Before::default()
         };
     }
-}
-
-pub(super) fn kind_code(kind: FileKind) -> u8 {
-    match kind {
-        FileKind::Regular => 1,
-        FileKind::Directory => 2,
-        FileKind::Symlink => 3,
-        FileKind::BlockDevice => 4,
-        FileKind::CharacterDevice => 5,
-        FileKind::Fifo => 6,
-        FileKind::Socket => 7,
-    }
-}
-
-fn kind_of(code: u8) -> Option<FileKind> {
-    Some(match code {
-        1 => FileKind::Regular,
-        2 => FileKind::Directory,
-        3 => FileKind::Symlink,
-        4 => FileKind::BlockDevice,
-        5 => FileKind::CharacterDevice,
-        6 => FileKind::Fifo,
-        7 => FileKind::Socket,
-        _ => return None,
-    })
-}
-
-fn is_device(kind: FileKind) -> bool {
-    matches!(kind, FileKind::BlockDevice | FileKind::CharacterDevice)
 }
 
 /// Adds a record without its lists of holes and chunks; the answer is where it begins. The record must have passed [`fault`].

@@ -21,8 +21,7 @@ pub(super) fn fault(entry: &Entry) -> Option<&'static str> {
     if attributes.mode > 0o7777 {
         return Some("its mode has bits that no mode has");
     }
-    let is_device = matches!(attributes.kind, FileKind::BlockDevice | FileKind::CharacterDevice);
-    if !is_device && attributes.device != DeviceNumber::default() {
+    if !codec::is_device(attributes.kind) && attributes.device != DeviceNumber::default() {
         return Some("it has a device number and is no device");
     }
     let sized = matches!(attributes.kind, FileKind::Regular | FileKind::Symlink);

@@ -1,129 +1,26 @@
-//! Integers and byte strings of manifests: little-endian base 128 (LEB128), counts before bytes. Reading never panics and
-//! never reserves memory for what is merely announced.
+//! The codec of manifests: that of the crate, with the damage of blocks.
 
 use super::block::BlockDamage;
+use crate::codec::{self, Damage};
 
-/// Writes an unsigned integer: 7 bits a byte, least significant first, the high bit says that more follow.
-pub(super) fn put(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-/// Writes a signed integer: zigzag, then as unsigned.
-pub(super) fn put_signed(out: &mut Vec<u8>, value: i64) {
-    put(out, ((value << 1) ^ (value >> 63)) as u64);
-}
-
-/// Writes a count and the bytes.
-pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    put(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
-/// Bytes that both have at their beginning.
-pub(super) fn shared(a: &[u8], b: &[u8]) -> usize {
-    let (words_a, words_b) = (a.as_chunks::<8>().0, b.as_chunks::<8>().0);
-    let equal = words_a.iter().zip(words_b).take_while(|(a, b)| a == b).count() * 8;
-    let rest = a[equal..].iter().zip(&b[equal..]);
-    equal + rest.take_while(|(a, b)| a == b).count()
-}
+pub(super) use crate::codec::{is_device, kind_code, kind_of, put, put_bytes, put_signed, shared};
 
 /// Reads on from a place in some bytes.
-pub(super) struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
+pub(super) type Reader<'a> = codec::Reader<'a, BlockDamage>;
+
+impl Damage for BlockDamage {
+    fn nonsense(what: &'static str, offset: usize) -> Self {
+        BlockDamage::Nonsense { what, offset }
+    }
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(bytes: &'a [u8], at: usize) -> Self {
-        Reader { bytes, at }
-    }
-
-    /// The place reached.
-    pub fn at(&self) -> usize {
-        self.at
-    }
-
-    /// What is wrong at the place reached.
-    pub fn damage(&self, what: &'static str) -> BlockDamage {
-        BlockDamage::Nonsense {
-            what,
-            offset: self.at,
-        }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.at >= self.bytes.len()
-    }
-
-    pub fn u8(&mut self, what: &'static str) -> Result<u8, BlockDamage> {
-        let byte = self.bytes.get(self.at).ok_or_else(|| self.damage(what))?;
-        self.at += 1;
-        Ok(*byte)
-    }
-
-    pub fn take(&mut self, count: usize, what: &'static str) -> Result<&'a [u8], BlockDamage> {
-        let end = self.at.checked_add(count).filter(|end| *end <= self.bytes.len());
-        let end = end.ok_or_else(|| self.damage(what))?;
-        let taken = &self.bytes[self.at..end];
-        self.at = end;
-        Ok(taken)
-    }
-
-    pub fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], BlockDamage> {
-        let rest = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<N>());
-        let found = *rest.ok_or_else(|| self.damage(what))?;
-        self.at += N;
-        Ok(found)
-    }
-
-    pub fn u64(&mut self, what: &'static str) -> Result<u64, BlockDamage> {
-        let start = self.at;
-        let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.u8(what)?;
-            let bits = u64::from(byte & 0x7f);
-            if shift == 63 && bits > 1 {
-                break;
-            }
-            value |= bits << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(BlockDamage::Nonsense { what, offset: start })
-    }
-
-    pub fn u32(&mut self, what: &'static str) -> Result<u32, BlockDamage> {
-        let start = self.at;
-        let value = self.u64(what)?;
-        u32::try_from(value).map_err(|_| BlockDamage::Nonsense { what, offset: start })
-    }
-
-    pub fn i64(&mut self, what: &'static str) -> Result<i64, BlockDamage> {
-        let value = self.u64(what)?;
-        Ok((value >> 1) as i64 ^ -((value & 1) as i64))
-    }
-
-    /// A count, and so many bytes of what follows: no more than there are.
-    pub fn count(&mut self, what: &'static str) -> Result<usize, BlockDamage> {
-        let start = self.at;
-        let value = self.u64(what)?;
-        let left = self.bytes.len() - self.at;
-        match usize::try_from(value) {
-            Ok(count) if count <= left => Ok(count),
-            _ => Err(BlockDamage::Nonsense { what, offset: start }),
-        }
-    }
-
+    /// A count and so many bytes, at most `maximum`. What cannot be is told where the count stands.
     pub fn bytes(&mut self, maximum: usize, what: &'static str) -> Result<&'a [u8], BlockDamage> {
-        let start = self.at;
+        let start = self.at();
         let count = self.count(what)?;
         if count > maximum {
-            return Err(BlockDamage::Nonsense { what, offset: start });
+            return Err(BlockDamage::nonsense(what, start));
         }
         self.take(count, what)
     }

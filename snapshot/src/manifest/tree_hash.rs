@@ -5,8 +5,7 @@
 
 use cairn_types::FileKind;
 
-use super::block::kind_code;
-use super::codec::{put, put_bytes, put_signed};
+use super::codec::{kind_code, put, put_bytes, put_signed};
 use crate::directory::{Body, Digest, Entry};
 
 /// What keeps this hash apart from every other use of BLAKE3.

@@ -9,6 +9,7 @@ use super::snapshots::{manifest, payload};
 use super::verify::{Integrity, integrity};
 use super::{OperationError, audit};
 use crate::archive::Progress;
+use crate::causes::with_causes;
 use crate::engine::Tools;
 use crate::repository::{Area, AuditEvent, Repository, RepositoryError};
 
@@ -62,18 +63,6 @@ impl Examination {
     }
 }
 
-/// An error with its causes.
-fn story(error: &dyn std::error::Error) -> String {
-    let mut told = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        told.push_str(": ");
-        told.push_str(&error.to_string());
-        cause = error.source();
-    }
-    told
-}
-
 /// Examines a repository; with `repair`, puts right what was interrupted, and what can be made again. Data of files is not read: that is
 /// what verifying is for.
 ///
@@ -120,7 +109,7 @@ pub fn examine(
     }
     if let Err(error) = repository.config() {
         let path = repository.control().path_of(Area::Root, "config.toml");
-        found.add(Severity::Damage, path, story(&error));
+        found.add(Severity::Damage, path, with_causes(&error));
     }
     Ok(found)
 }
@@ -129,7 +118,7 @@ fn examine_state(repository: &Repository, found: &mut Examination) {
     let path = repository.control().path_of(Area::Root, "state.json");
     let state = match repository.state() {
         Ok(state) => state,
-        Err(error) => return found.add(Severity::Damage, path, story(&error)),
+        Err(error) => return found.add(Severity::Damage, path, with_causes(&error)),
     };
     if let Some(head) = state.head
         && matches!(repository.descriptor(head), Err(RepositoryError::NotFound { .. }))
@@ -160,7 +149,7 @@ fn examine_snapshots(
                 found.add(
                     Severity::Damage,
                     control.path_of(Area::Descriptors, &name),
-                    story(&error),
+                    with_causes(&error),
                 );
                 continue;
             }
@@ -177,21 +166,21 @@ fn examine_snapshots(
             found.add(
                 Severity::Damage,
                 control.path_of(Area::Labels, &name),
-                story(&error),
+                with_causes(&error),
             );
         }
         if let Err(error) = manifest(repository, &descriptor) {
             found.add(
                 Severity::Damage,
                 control.path_of(Area::Manifests, &id.to_string()),
-                story(&error),
+                with_causes(&error),
             );
         }
         if let Err(error) = payload(repository, &descriptor) {
             found.add(
                 Severity::Damage,
                 control.path_of(Area::Snapshots, &id.to_string()),
-                story(&error),
+                with_causes(&error),
             );
         }
         match integrity(repository, &descriptor) {
@@ -209,7 +198,7 @@ fn examine_snapshots(
             Err(error) => found.add(
                 Severity::Damage,
                 control.path_of(Area::Verified, &name),
-                story(&error),
+                with_causes(&error),
             ),
         }
     }
@@ -240,7 +229,7 @@ fn examine_residue(repository: &Repository, found: &mut Examination) -> Result<(
                 path,
                 "an operation was interrupted: the next one, or --repair, finishes or undoes it",
             ),
-            Err(error) => found.add(Severity::Damage, path, story(&error)),
+            Err(error) => found.add(Severity::Damage, path, with_causes(&error)),
         }
     }
     for area in Area::ALL {

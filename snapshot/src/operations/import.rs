@@ -21,7 +21,8 @@ use super::recover::{Recovered, recover};
 use super::save::{Past, SaveRequest, Saved, Saving, Source};
 use super::{OperationError, audit};
 use crate::archive::Progress;
-use crate::directory::ignore::CONTROL_DIRECTORY;
+use crate::causes::with_causes;
+use crate::directory::ignore::CONTROL_NAME;
 use crate::directory::{RelativePath, Skip, WalkOptions};
 use crate::engine::{EngineKind, Tools};
 use crate::repository::descriptor::{NOTE_BYTES_MAX, PATHS_MAX, TAGS_MAX};
@@ -291,7 +292,7 @@ impl Work<'_> {
             Ok(Ok(files)) => files,
             Ok(Err(why)) => return Ok(Err(why)),
             Err(ImportError::Cancelled) => return Err(OperationError::Cancelled),
-            Err(error) => return Ok(Err(chain(&error))),
+            Err(error) => return Ok(Err(with_causes(&error))),
         };
         let tags = tags(snapshot, &mut warnings);
         let old = |id: &Option<JvsSnapshotId>| id.as_ref().and_then(|id| self.known.get(id).copied());
@@ -348,7 +349,7 @@ impl Work<'_> {
                 error @ (OperationError::NoPath { .. }
                 | OperationError::Payload { .. }
                 | OperationError::Inconsistent { .. }),
-            ) => return Ok(Err(chain(&error))),
+            ) => return Ok(Err(with_causes(&error))),
             Err(error) => return Err(error),
         };
         let details = [("from", snapshot.id.to_string())];
@@ -455,7 +456,7 @@ impl Work<'_> {
 fn walk_of(tree: &JvsTree) -> WalkOptions {
     let reserved = tree.reserved.clone();
     let skip = move |path: &RelativePath, _: FileKind| match reserved.contains(path)
-        || path.as_bytes() == CONTROL_DIRECTORY
+        || path.as_bytes() == CONTROL_NAME.as_bytes()
     {
         true => Skip::LeaveOut,
         false => Skip::Keep,
@@ -514,18 +515,6 @@ fn note(text: &str, warnings: &[String]) -> String {
 /// The first bytes of a text, whole characters of it.
 fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut told = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        told.push_str(": ");
-        told.push_str(&error.to_string());
-        cause = error.source();
-    }
-    told
 }
 
 impl fmt::Display for LeftBehind {

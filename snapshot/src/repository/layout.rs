@@ -4,10 +4,8 @@
 
 /// The version of control directories that this code reads and writes. Version 1 is that of the Go tools named JVS.
 pub const FORMAT_VERSION: u32 = 2;
-/// Name of a control directory that is inside its workspace.
-pub const CONTROL_NAME: &str = ".jvs";
-/// What the names of directories begin with that a restore makes at the root of the workspace, and that no snapshot holds.
-pub const RESTORE_PREFIX: &str = ".jvs-restore-";
+pub use crate::directory::ignore::{CONTROL_NAME, RESTORE_PREFIX};
+
 /// The file with the version: decimal digits and a line feed. It is the last to be written by an init: a control directory
 /// without it is unfinished.
 pub const FORMAT_FILE: &str = "format_version";

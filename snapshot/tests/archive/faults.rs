@@ -1,40 +1,13 @@
 //! Every operation, with every one of its requests failing in every way, and the process going on, or killed and started again,
 //! with what it had on local disk or without: nothing published is lost, the operation done again succeeds, nothing is left over.
 
-use cairn_content::objects::testing::Fault;
 use cairn_content::sealing::KeysError;
 use cairn_snapshot::archive::{ArchiveError, Progress, ReclaimOptions, Repository};
 use cairn_types::ErrorKind;
 
 use crate::harness::{description, id, push, reclaim};
 use crate::model::{ModelSource, Random, Tree};
-use crate::site::{Site, Trees, archived, assert_tidy, assert_whole, regular_files, small_tree};
-
-/// How requests fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum How {
-    /// One fails, and is not tried again.
-    Unavailable,
-    /// One is refused.
-    Denied,
-    /// One takes effect, and what waits for it hears of a failure.
-    LostAnswer,
-    /// The same, but it is sent again.
-    Repeated,
-    /// None from one on is answered.
-    Killed,
-    /// None from one on is answered; that one takes effect.
-    KilledLate,
-}
-
-const ALL: [How; 6] = [
-    How::Unavailable,
-    How::Denied,
-    How::LostAnswer,
-    How::Repeated,
-    How::Killed,
-    How::KilledLate,
-];
+use crate::site::{How, Site, Trees, archived, assert_tidy, assert_whole, regular_files, small_tree};
 
 type Run = dyn Fn(&Site, &str, u32) -> Result<(), ArchiveError>;
 
@@ -62,7 +35,7 @@ impl Scenario {
         let requests = sound.store.log().len() as u64;
         let repository = sound.try_open(self.owner, "cache", 1).unwrap();
         assert_tidy(&sound, &repository, &self.trees, &self.left, self.name);
-        for how in ALL {
+        for how in How::ALL {
             for at in 1..=requests {
                 self.fail(how, at);
             }
@@ -73,17 +46,8 @@ impl Scenario {
     fn fail(&self, how: How, at: u64) {
         let story = format!("{}, request {at}, {how:?}", self.name);
         let site = self.site.fork();
-        match how {
-            How::Unavailable => site.store.script([(at, Fault::Status(503))], None),
-            How::Denied => site.store.script([(at, Fault::Status(403))], None),
-            How::LostAnswer | How::Repeated => site.store.script([(at, Fault::LostAnswer)], None),
-            How::Killed => site.store.cut_off(at, Fault::Torn),
-            How::KilledLate => site.store.cut_off(at, Fault::LostAnswer),
-        }
-        let attempts = match how {
-            How::Repeated => 3,
-            _ => 1,
-        };
+        how.script(&site.store, at);
+        let attempts = how.attempts();
         let outcome = (self.run)(&site, "cache", attempts);
         site.store.script([], None);
         let mut must = self.kept.clone();

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use cairn_content::chunking::ChunkSizes;
-use cairn_content::objects::testing::Faulty;
+use cairn_content::objects::testing::{Fault, Faulty};
 use cairn_content::objects::{ObjectOptions, Objects, Owner, OwnerId};
 use cairn_content::pipeline::PipelineSettings;
 use cairn_content::sealing::KeyEncryptionKey;
@@ -21,6 +21,53 @@ use tokio::runtime::{Handle, Runtime};
 
 use crate::harness::{Chance, Ticks, assert_same, id, pull, reclaim, verify};
 use crate::model::{Random, Tree};
+
+/// How requests fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// One fails, and is not tried again.
+    Unavailable,
+    /// One is refused.
+    Denied,
+    /// One takes effect, and what waits for it hears of a failure.
+    LostAnswer,
+    /// The same, but it is sent again.
+    Repeated,
+    /// None from one on is answered.
+    Killed,
+    /// None from one on is answered; that one takes effect.
+    KilledLate,
+}
+
+impl How {
+    pub const ALL: [How; 6] = [
+        How::Unavailable,
+        How::Denied,
+        How::LostAnswer,
+        How::Repeated,
+        How::Killed,
+        How::KilledLate,
+    ];
+
+    /// Lets the store's request `at` fail so.
+    pub fn script(self, store: &Faulty, at: u64) {
+        match self {
+            How::Unavailable => store.script([(at, Fault::Status(503))], None),
+            How::Denied => store.script([(at, Fault::Status(403))], None),
+            How::LostAnswer | How::Repeated => store.script([(at, Fault::LostAnswer)], None),
+            How::Killed => store.cut_off(at, Fault::Torn),
+            How::KilledLate => store.cut_off(at, Fault::LostAnswer),
+        }
+    }
+
+    /// How often a request is sent.
+    pub fn attempts(self) -> u32 {
+        match self {
+            How::Repeated => 3,
+            _ => 1,
+        }
+    }
+}
 
 /// One for all tests: there are thousands of repositories.
 pub fn runtime() -> Handle {

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use cairn_content::objects::testing::Fault;
 use cairn_snapshot::archive::{ArchiveError, Repository};
 use cairn_snapshot::engine::chunks::ChunksError;
 use cairn_types::ErrorKind;
@@ -12,33 +11,7 @@ use cairn_types::ErrorKind;
 use crate::ground::{Ground, Things, assert_holds, fill};
 use crate::harness::{id, reclaim, verify};
 use crate::model::Random;
-use crate::site::{Site, archived};
-
-/// How requests fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum How {
-    /// One fails, and is not tried again.
-    Unavailable,
-    /// One is refused.
-    Denied,
-    /// One takes effect, and what waits for it hears of a failure.
-    LostAnswer,
-    /// The same, but it is sent again.
-    Repeated,
-    /// None from one on is answered.
-    Killed,
-    /// None from one on is answered; that one takes effect.
-    KilledLate,
-}
-
-const ALL: [How; 6] = [
-    How::Unavailable,
-    How::Denied,
-    How::LostAnswer,
-    How::Repeated,
-    How::Killed,
-    How::KilledLate,
-];
+use crate::site::{How, Site, archived};
 
 /// A capture, and the store that it goes to.
 struct Scenario {
@@ -72,7 +45,7 @@ impl Scenario {
         self.run(&sound, "cache", 1).unwrap();
         let requests = sound.store.log().len() as u64;
         self.assert_tidy(&sound, "cache", "without faults");
-        for how in ALL {
+        for how in How::ALL {
             for at in 1..=requests {
                 self.fail(how, at);
             }
@@ -83,17 +56,8 @@ impl Scenario {
     fn fail(&self, how: How, at: u64) {
         let story = format!("{}, request {at}, {how:?}", self.name);
         let site = self.site.fork();
-        match how {
-            How::Unavailable => site.store.script([(at, Fault::Status(503))], None),
-            How::Denied => site.store.script([(at, Fault::Status(403))], None),
-            How::LostAnswer | How::Repeated => site.store.script([(at, Fault::LostAnswer)], None),
-            How::Killed => site.store.cut_off(at, Fault::Torn),
-            How::KilledLate => site.store.cut_off(at, Fault::LostAnswer),
-        }
-        let attempts = match how {
-            How::Repeated => 3,
-            _ => 1,
-        };
+        how.script(&site.store, at);
+        let attempts = how.attempts();
         let outcome = self.run(&site, "cache", attempts);
         site.store.script([], None);
         if let Err(error) = &outcome {

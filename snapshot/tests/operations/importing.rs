@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use cairn_snapshot::archive::Progress;
@@ -22,7 +20,7 @@ use cairn_types::Timestamp;
 
 use crate::kills::{can_kill, check, stride, strike};
 use crate::place::{Place, entries, parts};
-use crate::replica;
+use crate::{replica, samples};
 
 /// The samples, unpacked.
 struct Samples {
@@ -31,17 +29,7 @@ struct Samples {
 
 impl Samples {
     fn unpack() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/jvs/repositories.tar.zst");
-        let plain = zstd::decode_all(fs::File::open(packed).unwrap()).unwrap();
-        let mut tar = Command::new("tar")
-            .args(["-x", "-p", "--no-same-owner", "-C"])
-            .arg(directory.path())
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
-        tar.stdin.take().unwrap().write_all(&plain).unwrap();
-        assert!(tar.wait().unwrap().success());
+        let directory = samples::unpack();
         Samples { directory }
     }
 

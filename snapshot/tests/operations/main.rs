@@ -14,4 +14,6 @@ mod place;
 #[allow(dead_code, reason = "shared with another test program")]
 mod replica;
 mod restoring;
+#[path = "../common/samples.rs"]
+mod samples;
 mod verifying;

@@ -30,7 +30,7 @@ pub fn put_block(out: &mut Vec<u8>, last: &RelativePath, block: &BlockReference)
 
 /// The blocks that a chunk of the index names: one at least, in order.
 pub fn read_index(bytes: &[u8]) -> Result<Vec<BlockReference>, TreeDamage> {
-    let mut reader = Reader::new(bytes);
+    let mut reader = Reader::new(bytes, 0);
     if reader.array::<2>("the header of an index of blocks")? != INDEX_HEADER {
         return Err(reader.damage("the header of an index of blocks"));
     }

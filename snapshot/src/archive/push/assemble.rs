@@ -7,10 +7,11 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use cairn_content::pipeline::{Feeder, Pipeline, Run, RunSink};
+use cairn_content::pipeline::{Feeder, Pipeline, Run};
 use cairn_types::{ByteRange, Extent, FileKind, InodeId, Node, TreeCursor, TreeItem, TreeObject};
 
 use super::NodePipeline;
+use super::heard::{Heard, HeardQueue, Sink};
 use crate::archive::ends::Source;
 use crate::archive::error::ArchiveError;
 use crate::archive::report::Progress;
@@ -25,24 +26,6 @@ const ITEMS: usize = 1024;
 const READ_BYTES: u64 = 1 << 20;
 /// A record of data ends behind one chunk in so many, wherever it began: so changes in a long file do not move what follows.
 const RECORD_CHUNKS: u8 = 16;
-
-/// What became of data, in order.
-enum Heard {
-    Run(Run),
-    End,
-}
-
-struct Sink(Rc<RefCell<VecDeque<Heard>>>);
-
-impl RunSink for Sink {
-    fn run(&mut self, run: Run) {
-        self.0.borrow_mut().push_back(Heard::Run(run));
-    }
-
-    fn end_of_file(&mut self) {
-        self.0.borrow_mut().push_back(Heard::End);
-    }
-}
 
 /// What waits.
 enum Waiting {
@@ -81,7 +64,7 @@ pub(super) struct Assembler<'a> {
     source: &'a dyn Source,
     feeder: Feeder<'a, Sink>,
     data: &'a Pipeline,
-    heard: Rc<RefCell<VecDeque<Heard>>>,
+    heard: HeardQueue,
     queue: VecDeque<Waiting>,
     writer: TreeWriter<'a, NodePipeline<'a>>,
     nodes: &'a Nodes<'a>,

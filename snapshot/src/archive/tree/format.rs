@@ -5,7 +5,7 @@
 use cairn_content::pipeline::Run;
 use cairn_types::{ChunkId, DeviceNumber, FileKind, InodeId, Node, Timestamp};
 
-use super::codec::{Reader, put, put_bytes, put_signed};
+use super::codec::{Reader, is_device, kind_code, kind_of, put, put_bytes, put_signed};
 use super::{Key, NAME_BYTES_MAX, NodeReference, Part, RUNS_MAX, Record, TARGET_BYTES_MAX};
 use crate::archive::report::TreeCounts;
 
@@ -32,35 +32,6 @@ pub struct TreeDamage {
     pub what: &'static str,
     /// Where, from the beginning of the chunk.
     pub offset: usize,
-}
-
-fn kind_code(kind: FileKind) -> u8 {
-    match kind {
-        FileKind::Regular => 1,
-        FileKind::Directory => 2,
-        FileKind::Symlink => 3,
-        FileKind::BlockDevice => 4,
-        FileKind::CharacterDevice => 5,
-        FileKind::Fifo => 6,
-        FileKind::Socket => 7,
-    }
-}
-
-fn kind_of(code: u8) -> Option<FileKind> {
-    Some(match code {
-        1 => FileKind::Regular,
-        2 => FileKind::Directory,
-        3 => FileKind::Symlink,
-        4 => FileKind::BlockDevice,
-        5 => FileKind::CharacterDevice,
-        6 => FileKind::Fifo,
-        7 => FileKind::Socket,
-        _ => return None,
-    })
-}
-
-fn is_device(kind: FileKind) -> bool {
-    matches!(kind, FileKind::BlockDevice | FileKind::CharacterDevice)
 }
 
 fn put_key(out: &mut Vec<u8>, key: &Key, before: InodeId) {
@@ -296,7 +267,7 @@ fn check_header(reader: &mut Reader<'_>, kind: u8) -> Result<(), TreeDamage> {
 
 /// The records of a leaf: ascending, at least one.
 pub(super) fn read_leaf(bytes: &[u8]) -> Result<Vec<(Key, Record)>, TreeDamage> {
-    let mut reader = Reader::new(bytes);
+    let mut reader = Reader::new(bytes, 0);
     check_header(&mut reader, LEAF)?;
     let mut records: Vec<(Key, Record)> = Vec::new();
     loop {
@@ -333,7 +304,7 @@ pub(super) fn write_references(references: &[NodeReference]) -> Vec<u8> {
 
 /// The references of a chunk: ascending, at least one.
 pub(super) fn read_references(bytes: &[u8]) -> Result<Vec<NodeReference>, TreeDamage> {
-    let mut reader = Reader::new(bytes);
+    let mut reader = Reader::new(bytes, 0);
     check_header(&mut reader, REFERENCES)?;
     let mut references: Vec<NodeReference> = Vec::new();
     loop {

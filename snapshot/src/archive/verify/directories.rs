@@ -6,11 +6,12 @@ use cairn_content::pipeline::Run;
 use cairn_content::store::{ChunkReadError, Mark};
 use cairn_types::{ChunkId, SnapshotId};
 
-use super::{FILES_TOLD_MAX, Wrong, place_of, story};
+use super::{FILES_TOLD_MAX, Wrong, place_of};
 use crate::archive::directory::{DirectoryReadError, DirectoryRoot, groups, read_group};
 use crate::archive::error::ArchiveError;
 use crate::archive::report::{Damage, Progress};
 use crate::archive::repository::{Nodes, Repository};
+use crate::causes::with_causes;
 use crate::directory::{Body, FileBody};
 
 impl Repository {
@@ -94,7 +95,7 @@ impl Repository {
             range: None,
             object,
             offset,
-            what: story(&error),
+            what: with_causes(&error),
         })
     }
 }

@@ -11,7 +11,7 @@ use std::iter::Peekable;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use cairn_content::pipeline::{Feeder, PipelineError, Run, RunSink};
+use cairn_content::pipeline::{Feeder, PipelineError, Run};
 use cairn_types::FileKind;
 
 use super::ChunksError;
@@ -19,7 +19,7 @@ use super::capture::TORN_TOLD_MAX;
 use super::load::{Batch, Item, Job, Loaded, LoadedBatch, Rules};
 use super::stream::{Streamed, stream};
 use crate::archive::directory::{BlockWriteError, BlockWriter, DirectoryPush, IndexPart, is_whole};
-use crate::archive::push::NodePipeline;
+use crate::archive::push::{Heard, HeardQueue, NodePipeline, Sink};
 use crate::archive::{ArchiveError, Progress};
 use crate::directory::walk::{Found, Walk};
 use crate::directory::{Body, ContentHasher, Digest, Record, RelativePath};
@@ -29,24 +29,6 @@ use crate::manifest::{ManifestReader, ManifestSummary, ManifestWriter, Records};
 const ZEROS_BYTES_MAX: u32 = 1 << 31;
 /// Most entries that wait for the pipeline, about.
 const QUEUE_MAX: usize = 32_768;
-
-/// What became of data, in order.
-enum Heard {
-    Run(Run),
-    End,
-}
-
-struct Sink(Rc<RefCell<VecDeque<Heard>>>);
-
-impl RunSink for Sink {
-    fn run(&mut self, run: Run) {
-        self.0.borrow_mut().push_back(Heard::Run(run));
-    }
-
-    fn end_of_file(&mut self) {
-        self.0.borrow_mut().push_back(Heard::End);
-    }
-}
 
 /// An entry that waits for the pipeline, or for one before it.
 struct Waiting {
@@ -129,7 +111,7 @@ pub(super) struct DriverParts<'a> {
 
 pub(super) struct Driver<'a> {
     feeder: Feeder<'a, Sink>,
-    heard: Rc<RefCell<VecDeque<Heard>>>,
+    heard: HeardQueue,
     queue: VecDeque<Waiting>,
     manifest: ManifestWriter,
     blocks: BlockWriter<'a, NodePipeline<'a>>,

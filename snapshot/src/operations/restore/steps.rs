@@ -10,8 +10,9 @@
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 
-use cairn_types::{DeviceNumber, FileKind, Timestamp};
+use cairn_types::{DeviceNumber, Timestamp};
 
+use crate::codec::{kind_code, kind_of};
 use crate::directory::path::PATH_BYTES_MAX;
 use crate::directory::{Attributes, Digest, RelativePath, Xattr};
 
@@ -105,13 +106,12 @@ impl StepWriter {
     }
 
     fn attributes(&mut self, of: &Attributes) -> io::Result<()> {
-        let kind = KINDS.iter().position(|kind| *kind == of.kind).unwrap_or(0) as u8;
         self.put(&of.mode.to_le_bytes())?;
         self.put(&of.uid.to_le_bytes())?;
         self.put(&of.gid.to_le_bytes())?;
         self.put(&of.modified.seconds().to_le_bytes())?;
         self.put(&of.modified.nanoseconds().to_le_bytes())?;
-        self.put(&[kind])?;
+        self.put(&[kind_code(of.kind)])?;
         self.put(&(of.xattrs.len() as u32).to_le_bytes())?;
         for xattr in &of.xattrs {
             self.bytes(&xattr.name)?;
@@ -135,16 +135,6 @@ impl StepWriter {
         Ok((seal, reader))
     }
 }
-
-const KINDS: [FileKind; 7] = [
-    FileKind::Regular,
-    FileKind::Directory,
-    FileKind::Symlink,
-    FileKind::BlockDevice,
-    FileKind::CharacterDevice,
-    FileKind::Fifo,
-    FileKind::Socket,
-];
 
 /// Gives the steps back. After an error there are no more.
 pub struct StepReader {
@@ -210,7 +200,7 @@ impl StepReader {
             xattrs.push(Xattr { name, value });
         }
         Ok(Attributes {
-            kind: *KINDS.get(usize::from(kind)).ok_or_else(invalid)?,
+            kind: kind_of(kind).ok_or_else(invalid)?,
             mode,
             uid,
             gid,

@@ -1,11 +1,13 @@
 //! Repositories that the Go tools made, sound and spoiled.
 
 mod hashing;
+#[path = "../../../tests/common/samples.rs"]
+mod samples;
 
 use std::io::{Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use cairn_types::{ErrorKind, Timestamp};
 
@@ -20,17 +22,7 @@ struct Samples {
 
 impl Samples {
     fn unpack() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/jvs/repositories.tar.zst");
-        let plain = zstd::decode_all(std::fs::File::open(packed).unwrap()).unwrap();
-        let mut tar = Command::new("tar")
-            .args(["-x", "-p", "--no-same-owner", "-C"])
-            .arg(directory.path())
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
-        tar.stdin.take().unwrap().write_all(&plain).unwrap();
-        assert!(tar.wait().unwrap().success());
+        let directory = samples::unpack();
         Samples { directory }
     }
 
