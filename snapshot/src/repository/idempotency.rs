@@ -118,7 +118,10 @@ impl Repository {
     /// The snapshot that a request with this key made, whatever it asked for; nothing if there is none. Errors: damage, I/O.
     pub fn snapshot_of_key(&self, key: &str) -> Result<Option<SnapshotId>, RepositoryError> {
         let hash = Digest(*blake3::hash(key.as_bytes()).as_bytes());
-        let Some(record) = self.control().load::<KeyRecord>(Area::Keys, &document_name(&hash))? else {
+        let Some(record) = self
+            .control()
+            .load::<KeyRecord>(Area::Keys, &document_name(&hash))?
+        else {
             return Ok(None);
         };
         match self.descriptor(record.snapshot) {
