@@ -1,7 +1,7 @@
 //! From the command line to a serving daemon, and back, in one fixed order.
 //!
 //! Start: configuration; data directory, locked; sockets bound; HTTP and RPC answer (not ready yet); stores opened, which
-//! replays what a crash left; NFS answers; ready. What can fail at once comes before what may take long, and a client of
+//! replays what a crash left; NFS answers; work on plain directories that was interrupted is taken up; ready. What can fail at once comes before what may take long, and a client of
 //! a daemon that restarts waits in the backlog instead of being refused.
 //!
 //! Stop, on SIGTERM or SIGINT, the other way round: not ready; NFS and RPC accept nothing new and finish what was begun,
@@ -19,10 +19,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::arguments::Arguments;
-use crate::assembly::{Stores, StoresError, archives};
+use crate::assembly::{Stores, StoresError, archives, directories};
 use crate::config::resolved::Environment;
 use crate::config::{Config, ConfigError, DEFAULT_CONFIG};
 use crate::data_directory::{DataDirectory, DataDirectoryError};
+use crate::directories::{Directories, DirectoriesError};
 use crate::endpoints::Endpoints;
 use crate::exit::Exit;
 use crate::node::{Node, Phase};
@@ -31,6 +32,8 @@ use crate::sockets::{self, BindError};
 use crate::system::{SystemClock, SystemRandomness};
 use crate::{http, logging, rpc};
 
+/// Time between two looks for what is due of plain directories.
+const TICK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long HTTP requests may take to finish at the end; they are short.
 const HTTP_DRAIN: Duration = Duration::from_secs(5);
 
@@ -167,6 +170,8 @@ async fn serve(config: Config, directory: &DataDirectory) -> Result<(), BootErro
         let serving = stores.serve_nfs(nfs, stop);
         async move { serving.await.map_err(|error| error.to_string()) }
     });
+    let looked_after = open_directories(&node, directory)?;
+    let mut directories_part = Part::start("directories", |stop| tick(Arc::clone(&looked_after), stop));
     // Who finds the file may ask at once.
     node.set_phase(Phase::Serving);
     let endpoints_file = node
@@ -189,6 +194,7 @@ async fn serve(config: Config, directory: &DataDirectory) -> Result<(), BootErro
         ended = http_part.ended() => Some(ended),
         ended = rpc_part.ended() => Some(ended),
         ended = nfs_part.ended() => Some(ended),
+        ended = directories_part.ended() => Some(ended),
     };
     node.set_phase(Phase::Stopping);
     let stopping = async {
@@ -198,7 +204,9 @@ async fn serve(config: Config, directory: &DataDirectory) -> Result<(), BootErro
         tokio::join!(
             nfs_part.stop(drain + Duration::from_secs(1)),
             rpc_part.stop(drain),
-            stop_operations(Arc::clone(&node), drain)
+            directories_part.stop(drain),
+            stop_operations(Arc::clone(&node), drain),
+            stop_directories(looked_after)
         );
         let closing = Arc::clone(&stores);
         let closed = tokio::task::spawn_blocking(move || closing.close()).await;
@@ -240,6 +248,45 @@ async fn open_stores(node: &Arc<Node>, directory: &DataDirectory) -> Result<Arc<
     node.set_stores(Arc::clone(&stores));
     node.set_archives(Arc::new(archives(&node.config, directory, stores.volumes())));
     Ok(stores)
+}
+
+/// Reads what is remembered of plain directories, and takes up what was interrupted.
+fn open_directories(node: &Arc<Node>, directory: &DataDirectory) -> Result<Arc<Directories>, BootError> {
+    tokio::task::block_in_place(|| {
+        let opened = directories(&node.config, directory, &node.operations)?;
+        opened.resume().map_err(|error: DirectoriesError| {
+            BootError::Stores(StoresError {
+                message: format!(
+                    "work on plain directories that was interrupted cannot be taken up again: {}",
+                    crate::assembly::with_causes(&error)
+                ),
+                remedy: "look at the disk and the permissions of the data directory, then start again",
+                exit: Exit::Storage,
+            })
+        })?;
+        node.set_directories(Arc::clone(&opened));
+        Ok(opened)
+    })
+}
+
+/// Does what is due of plain directories, until it shall stop.
+async fn tick(directories: Arc<Directories>, stop: Stop) -> Result<(), String> {
+    let mut ticks = tokio::time::interval(TICK_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => directories.tick(SystemClock.now()),
+            () = &mut stop => return Ok(()),
+        }
+    }
+}
+
+/// Stops the verification in the background. What was not read to its end is read again.
+async fn stop_directories(directories: Arc<Directories>) {
+    if let Err(failed) = tokio::task::spawn_blocking(move || directories.stop()).await {
+        tracing::error!(error = %failed, "plain directories could not be left in order");
+    }
 }
 
 /// Cancels the operations and waits for their end. What they have done so far is durable; asked for again, they go on.

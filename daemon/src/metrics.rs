@@ -15,8 +15,10 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use crate::directories::Counts;
 use crate::node::{Condition, Node};
 
+mod directories;
 mod nfs;
 
 /// The content type of the page.
@@ -29,6 +31,8 @@ struct Sample {
     usage: Option<Usage>,
     /// The numbers of the NFS server, once there is one.
     nfs: Option<Arc<cairn_nfs::Metrics>>,
+    /// The numbers of plain directories, once they can be asked for.
+    directories: Option<Counts>,
 }
 
 impl fmt::Debug for Sample {
@@ -48,6 +52,7 @@ pub fn render(node: &Arc<Node>) -> Result<String, fmt::Error> {
         conditions,
         usage,
         nfs,
+        directories: node.directories().map(|directories| directories.counts()),
     })
 }
 
@@ -73,8 +78,11 @@ impl Collector for Sample {
         if let Some(usage) = &self.usage {
             encode_usage(&mut encoder, usage)?;
         }
-        match &self.nfs {
-            Some(metrics) => nfs::encode(&mut encoder, metrics),
+        if let Some(metrics) = &self.nfs {
+            nfs::encode(&mut encoder, metrics)?;
+        }
+        match &self.directories {
+            Some(counts) => directories::encode(&mut encoder, counts),
             None => Ok(()),
         }
     }
@@ -183,6 +191,7 @@ mod tests {
     use cairn_vfs::control::Usage;
 
     use super::{Sample, page};
+    use crate::directories::Counts;
     use crate::node::Condition;
 
     fn sample() -> Sample {
@@ -200,6 +209,7 @@ mod tests {
                 ..Usage::default()
             }),
             nfs: Some(std::sync::Arc::default()),
+            directories: Some(Counts::default()),
         }
     }
 

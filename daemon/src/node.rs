@@ -11,6 +11,7 @@ use cairn_vfs::control::Usage;
 use crate::archives::Archives;
 use crate::assembly::Stores;
 use crate::config::Config;
+use crate::directories::Directories;
 use crate::endpoints::Endpoints;
 use crate::operations::Operations;
 
@@ -51,6 +52,7 @@ pub struct Node {
     phase: AtomicU8,
     stores: OnceLock<Arc<Stores>>,
     archives: OnceLock<Arc<Archives>>,
+    directories: OnceLock<Arc<Directories>>,
 }
 
 impl Node {
@@ -70,6 +72,7 @@ impl Node {
             phase: AtomicU8::new(Phase::Starting as u8),
             stores: OnceLock::new(),
             archives: OnceLock::new(),
+            directories: OnceLock::new(),
         }
     }
 
@@ -111,6 +114,16 @@ impl Node {
     /// Says that archives can be asked for. Only the first call has an effect.
     pub fn set_archives(&self, archives: Arc<Archives>) {
         let _ = self.archives.set(archives);
+    }
+
+    /// The plain directories, once what is remembered of them was read.
+    pub fn directories(&self) -> Option<&Arc<Directories>> {
+        self.directories.get()
+    }
+
+    /// Says that plain directories can be asked for. Only the first call has an effect.
+    pub fn set_directories(&self, directories: Arc<Directories>) {
+        let _ = self.directories.set(directories);
     }
 
     /// What must hold for it to be ready, in a fixed order, with the usage that was found on the way. May read from disk.

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use cairn_api::proto::archives_server::ArchivesServer;
+use cairn_api::proto::directories_server::DirectoriesServer;
 use cairn_api::proto::node_server::NodeServer;
 use cairn_api::proto::operations_server::OperationsServer;
 use cairn_api::proto::snapshots_server::SnapshotsServer;
@@ -26,6 +27,9 @@ use crate::node::{Node, Phase};
 pub mod archive_errors;
 mod archive_messages;
 mod archives;
+mod directories;
+pub mod directory_errors;
+mod directory_messages;
 pub mod errors;
 mod messages;
 mod node;
@@ -37,6 +41,8 @@ mod workspaces;
 const STREAMS_PER_CONNECTION_MAX: u32 = 64;
 /// Requests that ask an object store at once; more wait.
 const STORE_REQUESTS_MAX: usize = 16;
+/// Requests that look at plain directories at once; more wait.
+const DIRECTORY_REQUESTS_MAX: usize = 32;
 /// Largest request in bytes.
 const REQUEST_BYTES_MAX: usize = 1 << 20;
 /// Largest answer in bytes.
@@ -48,6 +54,7 @@ struct Service {
     node: Arc<Node>,
     requests: Arc<Semaphore>,
     store_requests: Arc<Semaphore>,
+    directory_requests: Arc<Semaphore>,
 }
 
 /// Answers on `listener` until `shutdown` ends and the open requests are answered.
@@ -58,10 +65,12 @@ pub async fn serve(
 ) -> Result<(), tonic::transport::Error> {
     let requests = Arc::new(Semaphore::new(node.config.rpc_requests_max as usize));
     let store_requests = Arc::new(Semaphore::new(STORE_REQUESTS_MAX));
+    let directory_requests = Arc::new(Semaphore::new(DIRECTORY_REQUESTS_MAX));
     let service = Service {
         node,
         requests,
         store_requests,
+        directory_requests,
     };
     Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
@@ -77,6 +86,11 @@ pub async fn serve(
         )
         .add_service(
             ArchivesServer::new(service.clone())
+                .max_decoding_message_size(REQUEST_BYTES_MAX)
+                .max_encoding_message_size(ANSWER_BYTES_MAX),
+        )
+        .add_service(
+            DirectoriesServer::new(service.clone())
                 .max_decoding_message_size(REQUEST_BYTES_MAX)
                 .max_encoding_message_size(ANSWER_BYTES_MAX),
         )
