@@ -10,7 +10,7 @@ listen = "0.0.0.0:{{ .Values.daemon.rpcPort }}"
 certificate = "/etc/cairn-tls/tls.crt"
 key = "/etc/cairn-tls/tls.key"
 client_ca = "/etc/cairn-tls/ca.crt"
-control_clients = ["cairn-operator"]
+control_clients = ["cairn-operator.{{ .Release.Namespace }}.svc"]
 
 [http]
 listen = "0.0.0.0:{{ .Values.daemon.httpPort }}"
@@ -24,7 +24,7 @@ level = "{{ .Values.daemon.logLevel }}"
 {{- if .Values.daemon.directories.enabled }}
 
 [directories]
-roots = [{{ range prepend .Values.daemon.directories.roots .Values.daemon.directories.kubeletPods }}"{{ . }}", {{ end }}]
+roots = ["{{ .Values.daemon.directories.kubelet }}/pods"{{ range .Values.daemon.directories.roots }}, "{{ . }}"{{ end }}]
 {{- end }}
 {{- with .Values.daemon.extraConfig }}
 
