@@ -101,6 +101,8 @@ pub fn files(root: &Path, helm: &Path) -> anyhow::Result<Vec<(String, String)>> 
         let path = root.join("crds").join(&name);
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         definitions.push(text.clone());
+        // Neither helm nor kustomize takes files from outside of its directory.
+        files.push((format!("{kustomize}/crds/{name}"), text.clone()));
         files.push((format!("{CHART}/crds/{name}"), text));
     }
     let standard = by_template(&template(root, helm, None, &[])?)?;
@@ -159,7 +161,7 @@ fn definition_files(root: &Path) -> anyhow::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(root.join("crds"))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".yaml") && name != "kustomization.yaml" {
+        if name.ends_with(".yaml") {
             names.push(name);
         }
     }
