@@ -1,6 +1,6 @@
 //! Rules that several kinds share, as CEL for the schema and as functions for those who read the values afterwards.
 //!
-//! A rule and the function that reads what it lets through stand side by side and are tested against each other. CEL that matches text is
+//! A rule and the function that reads what it lets through stand side by side; tests make sure that nothing comes through that cannot be read. CEL that matches text is
 //! only applied to fields with a `maxLength`, because its estimated cost grows with it.
 
 use kube::core::{Message, Rule};
@@ -66,11 +66,11 @@ pub fn duration_seconds(text: &str) -> Option<u64> {
     whole.then_some(seconds)
 }
 
-/// A positive quantity of Kubernetes, such as `10Gi`.
+/// A positive quantity of Kubernetes, such as `10Gi`, of at most 4Ei.
 pub fn quantity() -> Rule {
     rule(
-        "isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))",
-        "give a positive size with a unit, such as 500Mi, 10Gi or 2Ti",
+        "isQuantity(self) && quantity(self).isGreaterThan(quantity('0')) && !quantity(self).isGreaterThan(quantity('4Ei'))",
+        "give a positive size with a unit, such as 500Mi, 10Gi or 2Ti; at most 4Ei",
     )
 }
 

@@ -84,6 +84,9 @@ pub fn check(root: &Path) -> anyhow::Result<Vec<String>> {
     if let Some(helm) = &tools.helm {
         findings.extend(fresh(root, &render::files(root, helm)?));
         findings.extend(render::lint(root, helm)?);
+        // Every option at once: whatever it renders must be objects.
+        let everything = render::everything(root, helm, Some("everything-values.yaml"))?;
+        compare::objects(&everything).context("everything-values.yaml")?;
     }
     for overlay in &OVERLAYS {
         findings.extend(same_objects(root, &tools, overlay)?);

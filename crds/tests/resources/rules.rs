@@ -1,10 +1,10 @@
 //! Every case against the schemas and their rules, evaluated here; and what must hold of every schema.
 
-use cairn_crds::all;
+use cairn_crds::{all, validation};
 use kube::core::cel::{Validator, apply_defaults};
 use serde_json::Value;
 
-use crate::cases::{every, schema};
+use crate::cases::{Case, every, schema};
 use crate::structural;
 
 /// Defaults, structure, rules: everything that is wrong with an object.
@@ -54,6 +54,64 @@ fn every_case_is_judged_as_it_says() {
     }
     assert!(count > 100, "only {count} cases");
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn what_the_rules_let_through_can_be_read() {
+    let definition = all()
+        .into_iter()
+        .find(|found| found.spec.names.kind == "Workspace")
+        .unwrap();
+    let schema = schema(&definition);
+    let case: Case = serde_json::from_value(serde_json::json!({"name": "text", "spec": {}})).unwrap();
+    let accepts = |spec: Value| judge(&schema, &case.object(&definition, &spec), None).is_empty();
+    let numbers = [
+        "",
+        "0",
+        "1",
+        "007",
+        "1.5",
+        ".5",
+        "5.",
+        "999999999",
+        "1234567890",
+        "-1",
+        "+1",
+        "1e3",
+        "1e19",
+        "1e-3",
+    ];
+    let units = [
+        "", "s", "m", "h", "d", "w", "ms", "1", "h30m", "d1h1m1s", "h h", "n", "u", "k", "M", "G", "T", "P",
+        "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei", "KB", "gi",
+    ];
+    let (mut durations, mut quantities, mut modes) = (0, 0, 0);
+    for text in numbers
+        .iter()
+        .flat_map(|number| units.iter().map(move |unit| format!("{number}{unit}")))
+    {
+        if accepts(serde_json::json!({"autoSnapshot": {"jitter": text}})) {
+            durations += 1;
+            assert!(validation::duration_seconds(&text).is_some(), "{text}");
+        }
+        if accepts(serde_json::json!({"storage": text})) {
+            quantities += 1;
+            assert!(
+                validation::quantity_bytes(&text).is_some_and(|bytes| bytes > 0),
+                "{text}"
+            );
+        }
+    }
+    for text in ["755", "0755", "02775", "7777", "77777", "0o755", "08", "", "rwx"] {
+        if accepts(serde_json::json!({"rootDirectory": {"mode": text}})) {
+            modes += 1;
+            assert!(validation::mode_bits(text).is_some(), "{text}");
+        }
+    }
+    assert!(
+        durations > 20 && quantities > 50 && modes == 4,
+        "{durations} {quantities} {modes}"
+    );
 }
 
 /// Paths below `schema` whose schema satisfies `test`.
