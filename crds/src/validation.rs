@@ -17,6 +17,8 @@ pub const TAG_CHARACTERS_MAX: usize = 64;
 pub const PATH_CHARACTERS_MAX: usize = 4096;
 
 const DURATION: &str = "^([0-9]{1,9}(s|m|h|d|w)){1,5}$";
+// Not all that a quantity may be: no sign, and no more digits than every implementation of the rules can compare without overflow.
+const QUANTITY: &str = "^[0-9]{1,15}([.][0-9]{1,3})?(k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][0-9]|[eE]1[0-8])?$";
 const LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 const SUBDOMAIN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 const TIME_ZONE: &str = "^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}$";
@@ -69,7 +71,9 @@ pub fn duration_seconds(text: &str) -> Option<u64> {
 /// A positive quantity of Kubernetes, such as `10Gi`, of at most 4Ei.
 pub fn quantity() -> Rule {
     rule(
-        "isQuantity(self) && quantity(self).isGreaterThan(quantity('0')) && !quantity(self).isGreaterThan(quantity('4Ei'))",
+        format!(
+            "self.matches('{QUANTITY}') && quantity(self).isGreaterThan(quantity('0')) && !quantity(self).isGreaterThan(quantity('4Ei'))"
+        ),
         "give a positive size with a unit, such as 500Mi, 10Gi or 2Ti; at most 4Ei",
     )
 }
@@ -77,7 +81,9 @@ pub fn quantity() -> Rule {
 /// A quantity that only grows. `what` is what cannot be made smaller, `remedy` what to do instead.
 pub fn grows(what: &str, remedy: &str) -> Rule {
     rule(
-        "!isQuantity(self) || !isQuantity(oldSelf) || !quantity(self).isLessThan(quantity(oldSelf))",
+        format!(
+            "!self.matches('{QUANTITY}') || !oldSelf.matches('{QUANTITY}') || !quantity(self).isLessThan(quantity(oldSelf))"
+        ),
         format!("{what} cannot shrink: {remedy}"),
     )
 }
