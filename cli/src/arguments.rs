@@ -15,7 +15,7 @@ pub use archive::{ArchiveCommand, OperationCommand, PullArguments, PushArguments
 pub use directory::{
     CollectCommand, DeleteArguments, DirectoryCommand, DoctorArguments, HistoryArguments, ImportJvsArguments,
     InitArguments, NoteArguments, PinArguments, RestoreArguments, SaveArguments, TagArguments,
-    UnpinArguments, VerifyArguments,
+    UnpinArguments, VerifyArguments, ViewArguments,
 };
 
 /// Workspaces with snapshots: take them, compare them, go back to them, fork from them.
@@ -411,7 +411,7 @@ mod tests {
     fn every_command_has_an_example() {
         let mut found = Vec::new();
         leaves(&Arguments::command(), "", &mut found);
-        assert_eq!(found.len(), 37);
+        assert_eq!(found.len(), 38);
         for (path, command) in found {
             let help = command
                 .get_after_help()

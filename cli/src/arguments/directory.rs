@@ -262,6 +262,48 @@ pub struct DoctorArguments {
     pub repair: bool,
 }
 
+/// What is looked at, and where.
+#[derive(Debug, Args)]
+pub struct ViewArguments {
+    /// The directory, the snapshot (`latest`, `latest~N`, a tag, an id or at least 4 first digits of one; default: latest), and the empty directory to
+    /// mount it on; or an object store with @ and an archive in it, and the empty directory
+    #[arg(value_name = "WHAT", required = true, num_args = 1..=3)]
+    pub operands: Vec<OsString>,
+    /// Take off what is mounted on MOUNT_POINT; also what a process that was killed has left
+    #[arg(long, conflicts_with_all = ["background", "allow_other", "threads", "log", "key_file", "endpoint", "region", "account", "allow_http"])]
+    pub unmount: bool,
+    /// Return once it is mounted; another process serves it until it is unmounted
+    #[arg(long)]
+    pub background: bool,
+    /// Other users may look at it too, as far as the permissions in it allow; of root's views they always may
+    #[arg(long)]
+    pub allow_other: bool,
+    /// So many files are read at once
+    #[arg(long, value_name = "COUNT", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: u16,
+    /// Append to this file what is told of files that cannot be read. Default: standard error; with --background nothing
+    #[arg(long, value_name = "PATH")]
+    pub log: Option<PathBuf>,
+    /// The key file of an encrypted object store
+    #[arg(long, value_name = "PATH", help_heading = "Options of object stores")]
+    pub key_file: Option<PathBuf>,
+    /// The server to speak to, if it is not the provider's own
+    #[arg(long, value_name = "URL", help_heading = "Options of object stores")]
+    pub endpoint: Option<String>,
+    /// The region of an S3 bucket. Default: the environment's, or us-east-1
+    #[arg(long, value_name = "REGION", help_heading = "Options of object stores")]
+    pub region: Option<String>,
+    /// The storage account of an Azure container. Default: the environment's
+    #[arg(long, value_name = "ACCOUNT", help_heading = "Options of object stores")]
+    pub account: Option<String>,
+    /// Speak HTTP without TLS, which shows every byte to the network
+    #[arg(long, help_heading = "Options of object stores")]
+    pub allow_http: bool,
+    /// It is the process that serves a view in the background
+    #[arg(long, hide = true, conflicts_with = "background")]
+    pub detached: bool,
+}
+
 /// The two steps of removing what retention does not keep.
 #[derive(Debug, Subcommand)]
 pub enum CollectCommand {
@@ -346,6 +388,18 @@ pub enum DirectoryCommand {
         snapshots that cannot be read at all, whose error tells why."
     )]
     Verify(VerifyArguments),
+    /// Mount a snapshot of a directory, or an archive in an object store, to look at it: read-only, nothing is copied
+    #[command(
+        override_usage = "cairn view [OPTIONS] DIRECTORY [SNAPSHOT] MOUNT_POINT\n       cairn view [OPTIONS] URL[@SNAPSHOT] MOUNT_POINT\n       \
+        cairn view --unmount MOUNT_POINT",
+        after_help = "Of an archive only what is looked at is fetched. The snapshot is not removed while it is mounted. Ctrl-C ends it; with \
+        --background, cairn view --unmount does.\n\n\
+        Examples:\n  cairn view . v1 /mnt/before\n  cairn view s3://bucket/cairn@v1 /mnt/v1 --background\n  cairn view --unmount /mnt/v1\n\n\
+        --json prints {\"mounted\":{\"mount_point\":\"/mnt/before\",\"snapshot\":\"3f0c…\",\"source\":\"/data/model\",\"leased\":true,\"process\":4711}} \
+        once it can be used, and {\"ended\":{\"by\":\"signal\",\"in_use\":false}} at the end, by being signal or unmount; with --unmount \
+        {\"unmounted\":\"/mnt/before\"}."
+    )]
+    View(ViewArguments),
     /// Change the tags of a snapshot
     #[command(
         after_help = "Examples:\n  cairn tag . 3f0c good\n  cairn tag . good better --remove good\n  cairn tag model@3f0c good\n\n\

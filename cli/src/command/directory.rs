@@ -36,6 +36,7 @@ mod restore;
 mod save;
 mod status;
 mod verify;
+mod view;
 
 pub(super) use diff::{Asked, run as diff};
 pub(super) use fork::run as fork;
@@ -59,6 +60,7 @@ pub(super) fn run(session: &mut Session, command: DirectoryCommand) -> Result<()
             preview::run(session, directory)
         }
         DirectoryCommand::Verify(arguments) => verify::run(session, arguments),
+        DirectoryCommand::View(arguments) => view::run(session, arguments),
         DirectoryCommand::Tag(arguments) => labels::tag(session, arguments),
         DirectoryCommand::Note(arguments) => labels::note(session, arguments),
         DirectoryCommand::Pin(arguments) => labels::pin(session, arguments),
