@@ -16,6 +16,10 @@
 //! | `SNAPSHOT_NOT_FOUND` | NOT_FOUND | `workspace`, `reference` |
 //! | `SNAPSHOT_FOREIGN` | FAILED_PRECONDITION | `workspace`, `reference`, `owner` |
 //! | `SNAPSHOT_AMBIGUOUS` | FAILED_PRECONDITION | `workspace`, `reference`, `candidates` |
+//! | `SNAPSHOT_IN_USE` | FAILED_PRECONDITION | `workspace`, `snapshot`, `users` |
+//! | `PIN_NOT_FOUND` | NOT_FOUND | `snapshot`, `pin` |
+//! | `KEY_CONFLICT` | FAILED_PRECONDITION | `key`, `snapshot` |
+//! | `OVER_CAPACITY` | RESOURCE_EXHAUSTED | `workspace`, `resource`, `found`, `limit` |
 //! | `LIMIT_EXCEEDED` | INVALID_ARGUMENT | `what`, `found`, `limit` |
 //! | `FEATURE_UNSUPPORTED` | UNIMPLEMENTED | `feature` |
 //! | `NO_SPACE` | RESOURCE_EXHAUSTED | |
@@ -50,7 +54,7 @@
 //!
 //! `DAEMON_UNREACHABLE` and `UNRECOGNIZED` are said by clients and never travel: the first for a connection that does not
 //! come about or breaks, the second for an answer that this version of the client does not understand. `candidates` is a
-//! list of identities with a comma between them.
+//! list of identities with a comma between them, `users` a list of sentences with a semicolon between them.
 
 use tonic::Code;
 
@@ -106,6 +110,14 @@ reasons! {
     SnapshotForeign = "SNAPSHOT_FOREIGN", FailedPrecondition;
     /// Several snapshots fit the prefix.
     SnapshotAmbiguous = "SNAPSHOT_AMBIGUOUS", FailedPrecondition;
+    /// Somebody uses the snapshot.
+    SnapshotInUse = "SNAPSHOT_IN_USE", FailedPrecondition;
+    /// The snapshot has no pin of that number.
+    PinNotFound = "PIN_NOT_FOUND", NotFound;
+    /// The idempotency key was used for another request.
+    KeyConflict = "KEY_CONFLICT", FailedPrecondition;
+    /// The workspace would hold more than it may, or holds more.
+    OverCapacity = "OVER_CAPACITY", ResourceExhausted;
     /// An argument is beyond a limit.
     LimitExceeded = "LIMIT_EXCEEDED", InvalidArgument;
     /// The request needs a feature that this server does not have.
