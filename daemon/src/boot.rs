@@ -14,25 +14,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_types::Clock;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::arguments::Arguments;
-use crate::assembly::{Stores, StoresError, archives};
+use crate::assembly::{Stores, StoresError, archives, with_causes};
 use crate::config::resolved::Environment;
+use crate::config::resolved::TcpSettings;
 use crate::config::{Config, ConfigError, DEFAULT_CONFIG};
+use crate::control::Control;
 use crate::data_directory::{DataDirectory, DataDirectoryError};
 use crate::endpoints::Endpoints;
 use crate::exit::Exit;
 use crate::node::{Node, Phase};
 use crate::operations::Operations;
+use crate::rpc::tcp::Endpoint;
+use crate::rpc::tls::{Credentials, CredentialsError};
 use crate::sockets::{self, BindError};
 use crate::system::{SystemClock, SystemRandomness};
-use crate::{http, logging, rpc};
+use crate::{http, logging, nfs_service, rpc};
 
 /// How long HTTP requests may take to finish at the end; they are short.
 const HTTP_DRAIN: Duration = Duration::from_secs(5);
+/// Time between looks for keys that can be forgotten.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Why the daemon did not start, or did not stop in order.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +56,15 @@ pub enum BootError {
     /// The stores.
     #[error(transparent)]
     Stores(#[from] StoresError),
+    /// What controllers have asked for cannot be read.
+    #[error("the ledger of controllers' requests cannot be opened: {message}")]
+    Ledger {
+        /// Why.
+        message: String,
+    },
+    /// The certificates of RPC over TCP.
+    #[error("RPC over TCP: {0}")]
+    Credentials(#[from] CredentialsError),
     /// The operating system refused something that it always grants.
     #[error("cannot {operation}: {source}")]
     System {
@@ -75,7 +91,8 @@ impl BootError {
     /// How the process ends.
     pub fn exit(&self) -> Exit {
         match self {
-            BootError::Config(_) => Exit::Configuration,
+            BootError::Config(_) | BootError::Credentials(_) => Exit::Configuration,
+            BootError::Ledger { .. } => Exit::Storage,
             BootError::DataDirectory(error) => error.exit(),
             BootError::Bind(_) => Exit::Address,
             BootError::Stores(error) => error.exit,
@@ -90,6 +107,12 @@ impl BootError {
             BootError::DataDirectory(error) => error.remedy().to_owned(),
             BootError::Bind(error) => error.remedy(),
             BootError::Stores(error) => error.remedy.to_owned(),
+            BootError::Ledger { .. } => {
+                "keep a copy of the data directory as it is, look at the disk, and restore from a backup".to_owned()
+            }
+            BootError::Credentials(_) => {
+                "put the right files there, or take the table [rpc.tcp] out of the configuration".to_owned()
+            }
             BootError::System { .. } => {
                 "look at the limits of the process (ulimit -a) and of its cgroup".to_owned()
             }
@@ -137,6 +160,10 @@ fn start(arguments: &Arguments) -> Result<Exit, BootError> {
 
 async fn serve(config: Config, directory: &DataDirectory) -> Result<(), BootError> {
     let mut signals = Signals::listen()?;
+    let tcp = match &config.rpc_tcp {
+        Some(settings) => Some(RpcTcp::open(settings).await?),
+        None => None,
+    };
     let nfs = sockets::tcp(config.nfs_listen, "nfs.listen", "--nfs-listen").await?;
     let http = sockets::tcp(config.http_listen, "http.listen", "--http-listen").await?;
     let mut rpc = sockets::unix(&config.rpc_socket, "rpc.socket", "--rpc-socket")?;
@@ -148,9 +175,20 @@ async fn serve(config: Config, directory: &DataDirectory) -> Result<(), BootErro
             .local_addr()
             .map_err(BootError::system("ask for the address of a listener"))?,
         rpc: config.rpc_socket.clone(),
+        rpc_tcp: match &tcp {
+            Some(tcp) => Some(tcp.listener.local_addr().map_err(BootError::system("ask for the address of a listener"))?),
+            None => None,
+        },
     };
     let operations = Operations::new(Arc::new(SystemClock), Arc::new(SystemRandomness));
-    let node = Arc::new(Node::new(config, endpoints, SystemClock.now(), operations));
+    let node = Arc::new(Node::new(
+        config,
+        endpoints,
+        SystemClock.now(),
+        operations,
+        &directory.format().handle_secret,
+        &SystemRandomness,
+    ));
 
     let mut http_part = Part::start("http", |stop| {
         let serving = http::serve(Arc::clone(&node), http, stop);
@@ -162,10 +200,30 @@ async fn serve(config: Config, directory: &DataDirectory) -> Result<(), BootErro
         async move { serving.await.map_err(|error| error.to_string()) }
     });
 
+    let mut tcp_part = Part::start("rpc_tcp", |stop| {
+        let node = Arc::clone(&node);
+        async move {
+            match tcp {
+                Some(tcp) => tcp.serve(node, stop).await.map_err(|error| error.to_string()),
+                None => {
+                    stop.await;
+                    Ok(())
+                }
+            }
+        }
+    });
+
     let stores = open_stores(&node, directory).await?;
     let mut nfs_part = Part::start("nfs", |stop| {
-        let serving = stores.serve_nfs(nfs, stop);
+        let serving = nfs_service::serve(Arc::clone(&stores), nfs, Arc::clone(&node.draining), stop);
         async move { serving.await.map_err(|error| error.to_string()) }
+    });
+    let upkeep_part = Part::start("upkeep", |stop| {
+        let upkeep = upkeep(Arc::clone(&node), stop);
+        async move {
+            upkeep.await;
+            Ok(())
+        }
     });
     // Who finds the file may ask at once.
     node.set_phase(Phase::Serving);
@@ -188,6 +246,7 @@ async fn serve(config: Config, directory: &DataDirectory) -> Result<(), BootErro
         }
         ended = http_part.ended() => Some(ended),
         ended = rpc_part.ended() => Some(ended),
+        ended = tcp_part.ended() => Some(ended),
         ended = nfs_part.ended() => Some(ended),
     };
     node.set_phase(Phase::Stopping);
@@ -198,6 +257,8 @@ async fn serve(config: Config, directory: &DataDirectory) -> Result<(), BootErro
         tokio::join!(
             nfs_part.stop(drain + Duration::from_secs(1)),
             rpc_part.stop(drain),
+            tcp_part.stop(drain),
+            upkeep_part.stop(drain),
             stop_operations(Arc::clone(&node), drain)
         );
         let closing = Arc::clone(&stores);
@@ -239,7 +300,72 @@ async fn open_stores(node: &Arc<Node>, directory: &DataDirectory) -> Result<Arc<
     let stores = Arc::new(stores);
     node.set_stores(Arc::clone(&stores));
     node.set_archives(Arc::new(archives(&node.config, directory, stores.volumes())));
+    let control = tokio::task::block_in_place(|| {
+        Control::open(
+            Arc::clone(stores.volumes()),
+            Arc::new(SystemClock),
+            node.instance.clone(),
+            Arc::clone(&node.draining),
+        )
+    });
+    node.set_control(Arc::new(control.map_err(|error| BootError::Ledger {
+        message: with_causes(&error),
+    })?));
     Ok(stores)
+}
+
+/// RPC over TCP, bound and with its certificates, not yet served.
+struct RpcTcp {
+    listener: TcpListener,
+    credentials: Arc<Credentials>,
+    settings: TcpSettings,
+}
+
+impl RpcTcp {
+    async fn open(settings: &TcpSettings) -> Result<Self, BootError> {
+        let credentials = Credentials::load(settings.files.clone(), Arc::new(SystemClock))?;
+        Ok(RpcTcp {
+            listener: sockets::tcp(settings.listen, "rpc.tcp.listen", "--config").await?,
+            credentials: Arc::new(credentials),
+            settings: settings.clone(),
+        })
+    }
+
+    async fn serve(self, node: Arc<Node>, stop: Stop) -> Result<(), tonic::transport::Error> {
+        let endpoint = Endpoint {
+            credentials: self.credentials,
+            allowed: Arc::new(self.settings.allowed),
+            connections_max: self.settings.connections_max as usize,
+            metrics: Arc::clone(&node.rpc_tcp),
+        };
+        rpc::serve_tcp(node, endpoint, self.listener, stop).await
+    }
+}
+
+/// Keeps the ledger of controllers' requests small, until `stop` ends.
+async fn upkeep(node: Arc<Node>, mut stop: Stop) {
+    loop {
+        let Some(control) = node.control().map(Arc::clone) else {
+            return stop.await;
+        };
+        let kept = tokio::task::spawn_blocking(move || control.upkeep()).await;
+        let pause = match kept {
+            Ok(Ok(true)) => Duration::ZERO,
+            Ok(Ok(false)) => UPKEEP_INTERVAL,
+            Ok(Err(error)) => {
+                tracing::error!(error = %with_causes(&error), "the ledger of controllers' requests could not be looked through");
+                UPKEEP_INTERVAL
+            }
+            Err(failed) => {
+                tracing::error!(error = %failed, "the look through the ledger broke off");
+                UPKEEP_INTERVAL
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = &mut stop => return,
+        }
+    }
 }
 
 /// Cancels the operations and waits for their end. What they have done so far is durable; asked for again, they go on.

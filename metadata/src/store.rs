@@ -24,12 +24,14 @@ use crate::view::{self, LINEAGE_DEPTH_MAX};
 
 mod changes;
 mod import;
+mod ledger;
 mod pins;
 mod sweep;
 mod upgrade;
 
 pub use changes::CHANGED_INODES_MAX;
 pub use import::{ImportBatch, NewImport};
+pub use ledger::{LedgerEntries, LedgerEntry};
 pub use pins::BranchPin;
 pub use sweep::SegmentUse;
 
@@ -169,8 +171,18 @@ impl Store {
         record: VolumeRecord,
         root: &InodeRecord,
     ) -> Result<Option<OpenVolume>, MetadataError> {
+        self.create_volume_recorded(record, root, &mut [])
+    }
+
+    /// As [`Store::create_volume`], with entries of the ledger in the same batch. `None`: they are not written either.
+    pub fn create_volume_recorded(
+        &self,
+        record: VolumeRecord,
+        root: &InodeRecord,
+        entries: LedgerEntries<'_>,
+    ) -> Result<Option<OpenVolume>, MetadataError> {
         let usage = Usage { inodes: 1, bytes: 0 };
-        self.add_volume(record, None, usage, &mut |branch, batch| {
+        self.add_volume(record, None, usage, entries, &mut |branch, batch| {
             let version = Version {
                 birth: Epoch::FIRST,
                 value: Some(&root.encode()),
@@ -187,7 +199,17 @@ impl Store {
         record: VolumeRecord,
         from: &SnapshotRecord,
     ) -> Result<Option<OpenVolume>, MetadataError> {
-        self.add_volume(record, Some(from.point), from.usage, &mut |_, _| {})
+        self.fork_volume_recorded(record, from, &mut [])
+    }
+
+    /// As [`Store::fork_volume`], with entries of the ledger in the same batch. `None`: they are not written either.
+    pub fn fork_volume_recorded(
+        &self,
+        record: VolumeRecord,
+        from: &SnapshotRecord,
+        entries: LedgerEntries<'_>,
+    ) -> Result<Option<OpenVolume>, MetadataError> {
+        self.add_volume(record, Some(from.point), from.usage, entries, &mut |_, _| {})
     }
 
     /// The depth of a branch that starts at `point`. The catalogue is locked, lest the sweep take the point's branch
@@ -208,6 +230,7 @@ impl Store {
         mut record: VolumeRecord,
         parent: Option<Point>,
         usage: Usage,
+        entries: LedgerEntries<'_>,
         extra: &mut dyn FnMut(BranchId, &mut Batch),
     ) -> Result<Option<OpenVolume>, MetadataError> {
         let _catalogue = self.catalogue.lock();
@@ -237,6 +260,7 @@ impl Store {
         batch.put(branch::branch_key(head), branch.encode());
         batch.put(branch::usage_key(head), usage.encode());
         extra(head, &mut batch);
+        ledger::record(entries, id, &mut batch);
         self.engine.write(batch, Durability::Power)?;
         Ok(Some(OpenVolume {
             id,
@@ -260,10 +284,21 @@ impl Store {
         volume: &mut OpenVolume,
         details: SnapshotDetails,
     ) -> Result<SnapshotRecord, MetadataError> {
+        self.take_snapshot_recorded(volume, details, &mut [])
+    }
+
+    /// As [`Store::take_snapshot`], with entries of the ledger in the same batch.
+    pub fn take_snapshot_recorded(
+        &self,
+        volume: &mut OpenVolume,
+        details: SnapshotDetails,
+        entries: LedgerEntries<'_>,
+    ) -> Result<SnapshotRecord, MetadataError> {
         let mut after = volume.clone();
         let mut batch = Batch::default();
         let snapshot = add_snapshot(&mut after, details, &mut batch);
         self.put_open(&after, &mut batch);
+        ledger::record(entries, after.id, &mut batch);
         self.engine.write(batch, Durability::Power)?;
         *volume = after;
         Ok(snapshot)
@@ -294,6 +329,17 @@ impl Store {
         target: &SnapshotRecord,
         safety: SnapshotDetails,
     ) -> Result<SnapshotRecord, MetadataError> {
+        self.restore_recorded(volume, target, safety, &mut [])
+    }
+
+    /// As [`Store::restore`], with entries of the ledger in the same batch.
+    pub fn restore_recorded(
+        &self,
+        volume: &mut OpenVolume,
+        target: &SnapshotRecord,
+        safety: SnapshotDetails,
+        entries: LedgerEntries<'_>,
+    ) -> Result<SnapshotRecord, MetadataError> {
         let _catalogue = self.catalogue.lock();
         let depth = self.child_depth(target.point)?;
         let mut ids = self.next_ids()?;
@@ -315,6 +361,7 @@ impl Store {
         batch.put(cell::NEXT_IDS_KEY.to_vec(), ids.encode());
         batch.put(branch::usage_key(head), after.usage.encode());
         self.put_open(&after, &mut batch);
+        ledger::record(entries, after.id, &mut batch);
         self.engine.write(batch, Durability::Power)?;
         *volume = after;
         Ok(safety)
@@ -328,6 +375,15 @@ impl Store {
     /// Removes a volume and its snapshots. Branches that nothing refers to any more are left to the sweep. Durable on
     /// return.
     pub fn delete_volume(&self, volume: &OpenVolume) -> Result<(), MetadataError> {
+        self.delete_volume_recorded(volume, &mut [])
+    }
+
+    /// As [`Store::delete_volume`], with entries of the ledger in the same batch.
+    pub fn delete_volume_recorded(
+        &self,
+        volume: &OpenVolume,
+        entries: LedgerEntries<'_>,
+    ) -> Result<(), MetadataError> {
         let _catalogue = self.catalogue.lock();
         let mut batch = Batch::default();
         for snapshot in self.snapshots(volume.id)? {
@@ -338,6 +394,7 @@ impl Store {
         batch.delete_range(snapshots, end);
         batch.delete(volume::name_key(&volume.record.name));
         batch.delete(volume::volume_key(volume.id));
+        ledger::record(entries, volume.id, &mut batch);
         Ok(self.engine.write(batch, Durability::Power)?)
     }
 

@@ -32,6 +32,7 @@ mod control;
 mod diff;
 mod export;
 mod import;
+mod ledger;
 
 pub use export::SnapshotReader;
 pub use import::{Import, ImportError, ImportFault, ImportRequest, ImportStatus, ImportedSnapshot};

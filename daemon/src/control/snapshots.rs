@@ -1,0 +1,399 @@
+//! Snapshots that have a key: taken once, listed, deleted.
+
+use cairn_metadata::store::LedgerEntry;
+use cairn_metadata::{LedgerKind, LedgerPhase, LedgerRecord};
+use cairn_snapshot::engine::EngineKind;
+use cairn_types::{SnapshotId, SnapshotReference, Tag, VolumeId, WorkspaceName};
+use cairn_vfs::control::{NewSnapshot, Snapshot};
+
+use super::ledger::Detail;
+use super::workspaces::Ensured;
+use super::{Arguments, Control, Key, ManagedState, Refused, features};
+
+/// The engine of the snapshots of volumes.
+pub const VOLUME_ENGINE: &str = "volume";
+
+/// What snapshot there shall be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotRequest {
+    /// Its key.
+    pub key: Key,
+    /// The workspace.
+    pub workspace: WorkspaceName,
+    /// Who must own the workspace.
+    pub owner: Option<Key>,
+    /// A person's words.
+    pub note: String,
+    /// Tags.
+    pub tags: Vec<Tag>,
+    /// The engine; empty: any.
+    pub engine: String,
+    /// The template; empty: none.
+    pub template: String,
+    /// Paths; none: all.
+    pub paths: Vec<Vec<u8>>,
+    /// The compression; empty: the workspace's.
+    pub compression: String,
+    /// Its level; 0: the default.
+    pub compression_level: i32,
+    /// Read it again and compare.
+    pub verify: bool,
+}
+
+/// A snapshot that is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SnapshotWhich {
+    /// That of a key.
+    Key(Key),
+    /// One by its identity.
+    Place {
+        /// The workspace.
+        workspace: WorkspaceName,
+        /// The identity.
+        id: SnapshotId,
+    },
+}
+
+/// A snapshot that may have a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManagedSnapshot {
+    /// Its key.
+    pub key: Option<String>,
+    /// Its identity.
+    pub id: Option<SnapshotId>,
+    /// The workspace, by name.
+    pub workspace: String,
+    /// How it is.
+    pub state: ManagedState,
+    /// The engine that was used.
+    pub engine: String,
+    /// The snapshot, if it is there.
+    pub snapshot: Option<Snapshot>,
+    /// What of the request could not be done as asked for.
+    pub degraded: Vec<String>,
+}
+
+/// A part of the list of a workspace's snapshots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotsPage {
+    /// Oldest first.
+    pub snapshots: Vec<ManagedSnapshot>,
+    /// The one to go on behind, if there are more.
+    pub next: Option<SnapshotId>,
+}
+
+impl SnapshotRequest {
+    fn arguments(&self) -> Arguments {
+        Arguments::default()
+            .text("workspace", self.workspace.as_str())
+            .text("engine", &self.engine)
+            .text("template", &self.template)
+            .list("paths", &self.paths)
+            .text("compression", &self.compression)
+            .number("compression_level", self.compression_level.into(), 0)
+            .number("verify", self.verify.into(), 0)
+    }
+
+    /// What of it a volume does not do as asked for, which does no harm.
+    ///
+    /// # Errors
+    /// `Unsupported` for what would be something else without it.
+    fn degraded_for_volume(&self) -> Result<Vec<String>, Refused> {
+        if !self.paths.is_empty() {
+            return Err(Refused::unsupported(
+                features::SNAPSHOT_PATHS,
+                "a snapshot of a volume is of all of it: leave paths out",
+            ));
+        }
+        if !self.template.is_empty() {
+            return Err(Refused::unsupported(
+                features::SNAPSHOT_TEMPLATES,
+                "a volume has no templates: leave template out",
+            ));
+        }
+        let mut degraded = Vec::new();
+        match self.engine.as_str() {
+            "" | "auto" | VOLUME_ENGINE => {}
+            known if EngineKind::ALL.iter().any(|engine| engine.text() == known) => degraded.push(format!(
+                "engine: {known} was asked for; the workspace is a volume, whose snapshots share everything with it at once"
+            )),
+            other => {
+                return Err(Refused::unsupported(
+                    "engine",
+                    format!("there is no engine {other:?}"),
+                ));
+            }
+        }
+        match self.compression.as_str() {
+            "" | "none" => {}
+            other => degraded.push(format!(
+                "compression: {other} was asked for; a volume's snapshot copies nothing that could be compressed"
+            )),
+        }
+        if self.verify {
+            degraded.push(
+                "verify: was asked for; a volume's snapshot copies nothing, and every block is compared with its checksum \
+                 whenever it is read"
+                    .to_owned(),
+            );
+        }
+        Ok(degraded)
+    }
+}
+
+impl Control {
+    /// Makes that a snapshot has been taken under a key. Durable on return.
+    ///
+    /// # Errors
+    /// `KeyConflict`, `KeyDeleted`, `LedgerFull`, `WorkspaceOwned`, `SnapshotGone`, `Unsupported`, `Volumes`: no such workspace, limits,
+    /// no space.
+    pub fn ensure_snapshot(&self, request: &SnapshotRequest) -> Result<Ensured<ManagedSnapshot>, Refused> {
+        let _lock = self.ledger.lock(&[&request.key]);
+        let arguments = request.arguments();
+        if let Some(record) = self.ledger.known(&request.key, LedgerKind::Snapshot, &arguments)? {
+            return self.known_snapshot(request, &record);
+        }
+        let degraded = request.degraded_for_volume()?;
+        let workspace = self.volumes.workspace(&request.workspace)?;
+        self.require_owner(&workspace, request.owner.as_ref())?;
+        let detail = Detail {
+            workspace: request.workspace.to_string(),
+            degraded,
+            ..Detail::default()
+        };
+        let mut entries = [LedgerEntry {
+            key: request.key.as_str().to_owned(),
+            record: LedgerRecord {
+                kind: LedgerKind::Snapshot,
+                phase: LedgerPhase::Done,
+                written: self.clock.now(),
+                volume: VolumeId(0),
+                snapshot: None,
+                safety: None,
+                arguments: arguments.stored(),
+                detail: detail.stored(),
+            },
+        }];
+        let new = NewSnapshot {
+            note: request.note.clone(),
+            tags: request.tags.clone(),
+        };
+        let taken = self
+            .volumes
+            .snapshot_recorded(&request.workspace, new, &mut entries)?;
+        self.ledger.noted(&entries[0]);
+        tracing::info!(workspace = %request.workspace, snapshot = %taken.id, key = %request.key, "took a snapshot for a controller");
+        Ok(Ensured {
+            now: self.snapshot(&request.key)?,
+            created: true,
+            changed: Vec::new(),
+        })
+    }
+
+    fn known_snapshot(
+        &self,
+        request: &SnapshotRequest,
+        record: &LedgerRecord,
+    ) -> Result<Ensured<ManagedSnapshot>, Refused> {
+        let now = self.managed_snapshot(&request.key, record)?;
+        let Some(snapshot) = &now.snapshot else {
+            return Err(Refused::SnapshotGone {
+                snapshot: record.snapshot.unwrap_or(SnapshotId([0; 16])),
+                key: request.key.clone(),
+            });
+        };
+        if snapshot.note != request.note || snapshot.tags != request.tags {
+            return Err(Refused::unsupported(
+                features::SNAPSHOT_LABELS,
+                "this version does not change note and tags of an existing snapshot",
+            ));
+        }
+        Ok(Ensured {
+            now,
+            created: false,
+            changed: Vec::new(),
+        })
+    }
+
+    /// The snapshot of a key.
+    ///
+    /// # Errors
+    /// `NoSnapshotKey`, `Volumes`.
+    pub fn snapshot(&self, key: &Key) -> Result<ManagedSnapshot, Refused> {
+        let record = self.ledger.get(key)?;
+        match record.filter(|record| record.kind == LedgerKind::Snapshot) {
+            Some(record) => self.managed_snapshot(key, &record),
+            None => Err(Refused::NoSnapshotKey { key: key.clone() }),
+        }
+    }
+
+    fn managed_snapshot(&self, key: &Key, record: &LedgerRecord) -> Result<ManagedSnapshot, Refused> {
+        let found = match record.snapshot {
+            Some(id) => self.volumes.snapshot_of(id)?,
+            None => None,
+        };
+        let state = match (record.phase, &found) {
+            (LedgerPhase::Deleted, _) => ManagedState::Deleted,
+            (LedgerPhase::Deleting, _) => ManagedState::Deleting,
+            (LedgerPhase::Intended, _) => ManagedState::Interrupted,
+            (LedgerPhase::Done, Some(_)) => ManagedState::Ready,
+            (LedgerPhase::Done, None) => ManagedState::Lost,
+        };
+        let detail = Detail::of(record);
+        Ok(ManagedSnapshot {
+            key: Some(key.as_str().to_owned()),
+            id: record.snapshot,
+            workspace: detail.workspace,
+            state,
+            engine: VOLUME_ENGINE.to_owned(),
+            snapshot: found.map(|(_, snapshot)| snapshot),
+            degraded: detail.degraded,
+        })
+    }
+
+    /// The snapshots of a workspace, oldest first, behind `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// `PageInvalid`, `Volumes`.
+    pub fn snapshots(
+        &self,
+        workspace: &WorkspaceName,
+        after: Option<SnapshotId>,
+        limit: usize,
+    ) -> Result<SnapshotsPage, Refused> {
+        let mut history = self.volumes.history(workspace)?;
+        history.reverse();
+        let start = match after {
+            None => 0,
+            Some(after) => {
+                let at = history.iter().position(|snapshot| snapshot.id == after);
+                1 + at.ok_or_else(|| Refused::PageInvalid {
+                    token: after.to_string(),
+                })?
+            }
+        };
+        let rest = history.len() - start;
+        let snapshots: Vec<ManagedSnapshot> = history
+            .into_iter()
+            .skip(start)
+            .take(limit)
+            .map(|snapshot| ManagedSnapshot {
+                key: self.ledger.key_of(snapshot.id),
+                id: Some(snapshot.id),
+                workspace: workspace.to_string(),
+                state: ManagedState::Ready,
+                engine: VOLUME_ENGINE.to_owned(),
+                snapshot: Some(snapshot),
+                degraded: Vec::new(),
+            })
+            .collect();
+        let next = match rest > limit {
+            true => snapshots.last().and_then(|last| last.id),
+            false => None,
+        };
+        Ok(SnapshotsPage { snapshots, next })
+    }
+
+    /// Makes that a snapshot is gone. Says whether it was gone already. Durable on return.
+    ///
+    /// # Errors
+    /// `KeyConflict` if the key is not of a snapshot; `Unsupported`; `Volumes`: what keeps it.
+    pub fn delete_snapshot(&self, which: &SnapshotWhich) -> Result<bool, Refused> {
+        let key = match which {
+            SnapshotWhich::Key(key) => Some(key.clone()),
+            SnapshotWhich::Place { id, .. } => self.ledger.key_of(*id).map(|key| Key::stored(&key)),
+        };
+        let Some(key) = key else {
+            let SnapshotWhich::Place { workspace, id } = which else {
+                return Ok(true);
+            };
+            return self.remove_snapshot(workspace, *id);
+        };
+        let _lock = self.ledger.lock(&[&key]);
+        let Some(record) = self.ledger.get(&key)? else {
+            return Ok(true);
+        };
+        if record.kind != LedgerKind::Snapshot {
+            return Err(Refused::KeyConflict {
+                key,
+                fields: vec!["key".to_owned()],
+            });
+        }
+        if record.phase == LedgerPhase::Deleted {
+            return Ok(true);
+        }
+        let found = match record.snapshot {
+            Some(id) => self.volumes.snapshot_of(id)?.map(|(workspace, _)| (workspace, id)),
+            None => None,
+        };
+        let gone = match found {
+            None => true,
+            Some((workspace, id)) => {
+                self.set_phase(&key, &record, LedgerPhase::Deleting)?;
+                match self.remove_snapshot(&workspace, id) {
+                    Ok(gone) => gone,
+                    Err(error) => {
+                        self.set_phase(&key, &record, LedgerPhase::Done)?;
+                        return Err(error);
+                    }
+                }
+            }
+        };
+        self.bury(&key, record)?;
+        tracing::info!(%key, already_gone = gone, "deleted a snapshot for a controller");
+        Ok(gone)
+    }
+
+    /// Removes a snapshot of a volume. Says whether it was gone already.
+    fn remove_snapshot(&self, workspace: &WorkspaceName, id: SnapshotId) -> Result<bool, Refused> {
+        let reference = SnapshotReference::parse(&id.to_string()).map_err(|_| Refused::PageInvalid {
+            token: id.to_string(),
+        })?;
+        let _ = (workspace, reference);
+        Err(Refused::unsupported(
+            features::SNAPSHOT_DELETE,
+            "this version does not delete single snapshots of volumes",
+        ))
+    }
+
+    /// Carries a deletion to its end that was written down. What must not be deleted any more stays.
+    pub(super) fn finish_deletion(&self, key: &Key) -> Result<(), Refused> {
+        let _lock = self.ledger.lock(&[key]);
+        let Some(record) = self.ledger.get(key)? else {
+            return Ok(());
+        };
+        let found = match record.snapshot {
+            Some(id) => self.volumes.snapshot_of(id)?.map(|(workspace, _)| (workspace, id)),
+            None => None,
+        };
+        if let Some((workspace, id)) = found
+            && let Err(error) = self.remove_snapshot(&workspace, id)
+        {
+            tracing::warn!(%key, %error, "a deletion that was interrupted is not possible any more");
+            return self.set_phase(key, &record, LedgerPhase::Done);
+        }
+        self.bury(key, record)
+    }
+
+    fn set_phase(&self, key: &Key, record: &LedgerRecord, phase: LedgerPhase) -> Result<(), Refused> {
+        self.ledger.put(&LedgerEntry {
+            key: key.as_str().to_owned(),
+            record: LedgerRecord {
+                phase,
+                ..record.clone()
+            },
+        })
+    }
+
+    /// Says that what a key stands for was deleted. Durable on return.
+    pub(super) fn bury(&self, key: &Key, record: LedgerRecord) -> Result<(), Refused> {
+        self.ledger.put(&LedgerEntry {
+            key: key.as_str().to_owned(),
+            record: LedgerRecord {
+                phase: LedgerPhase::Deleted,
+                written: self.clock.now(),
+                ..record
+            },
+        })
+    }
+}
