@@ -15,8 +15,10 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::node::{Condition, Node};
+use crate::rpc::tcp::TcpMetrics;
 
 mod nfs;
+mod rpc_tcp;
 
 /// The content type of the page.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -28,6 +30,7 @@ struct Sample {
     usage: Option<Usage>,
     /// The numbers of the NFS server, once there is one.
     nfs: Option<Arc<cairn_nfs::Metrics>>,
+    rpc_tcp: Arc<TcpMetrics>,
 }
 
 impl fmt::Debug for Sample {
@@ -47,6 +50,7 @@ pub fn render(node: &Arc<Node>) -> Result<String, fmt::Error> {
         conditions,
         usage,
         nfs,
+        rpc_tcp: Arc::clone(&node.rpc_tcp),
     })
 }
 
@@ -72,10 +76,10 @@ impl Collector for Sample {
         if let Some(usage) = &self.usage {
             encode_usage(&mut encoder, usage)?;
         }
-        match &self.nfs {
-            Some(metrics) => nfs::encode(&mut encoder, metrics),
-            None => Ok(()),
+        if let Some(metrics) = &self.nfs {
+            nfs::encode(&mut encoder, metrics)?;
         }
+        rpc_tcp::encode(&mut encoder, &self.rpc_tcp)
     }
 }
 
@@ -163,6 +167,7 @@ mod tests {
                 ..Usage::default()
             }),
             nfs: Some(std::sync::Arc::default()),
+            rpc_tcp: std::sync::Arc::default(),
         }
     }
 

@@ -32,7 +32,7 @@ use tonic::transport::Server;
 use tonic::transport::server::Connected;
 use tonic::{Request, Status};
 
-use super::tls::{Credentials, Peer};
+use super::tls::{Credentials, Peer, Refreshed};
 use super::{ANSWER_BYTES_MAX, REQUEST_BYTES_MAX, STREAMS_PER_CONNECTION_MAX, Service, health};
 
 /// Handshakes at once. A client that is slow at it keeps nobody else out for longer than [`HANDSHAKE_TIMEOUT`].
@@ -68,6 +68,8 @@ pub struct TcpMetrics {
     accepted: AtomicU64,
     refused: AtomicU64,
     denied: AtomicU64,
+    certificates_read: AtomicU64,
+    certificates_unusable: AtomicU64,
 }
 
 impl TcpMetrics {
@@ -84,6 +86,16 @@ impl TcpMetrics {
     /// Connections that did not come through the handshake since the start.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Changes of the certificate files that came into force since the start.
+    pub fn certificates_read(&self) -> u64 {
+        self.certificates_read.load(Ordering::Relaxed)
+    }
+
+    /// Changes of the certificate files that could not be used since the start.
+    pub fn certificates_unusable(&self) -> u64 {
+        self.certificates_unusable.load(Ordering::Relaxed)
     }
 
     /// Requests that were refused because of the client's names since the start.
@@ -160,8 +172,15 @@ async fn accept(endpoint: Endpoint, listener: TcpListener, ready: mpsc::Sender<i
             _ = refresh.tick() => {
                 let credentials = Arc::clone(&endpoint.credentials);
                 let refreshed = tokio::task::spawn_blocking(move || credentials.refresh()).await;
-                if let Err(failed) = refreshed {
-                    tracing::error!(error = %failed, "the look at the certificates broke off");
+                match refreshed {
+                    Ok(Refreshed::Unchanged) => {}
+                    Ok(Refreshed::Changed) => {
+                        endpoint.metrics.certificates_read.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Ok(Refreshed::Refused) => {
+                        endpoint.metrics.certificates_unusable.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Err(failed) => tracing::error!(error = %failed, "the look at the certificates broke off"),
                 }
             }
             accepted = next(&listener, &slots, &handshakes) => match accepted {

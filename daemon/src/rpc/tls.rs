@@ -13,7 +13,6 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use cairn_types::Clock;
 use parking_lot::{Mutex, RwLock};
@@ -109,8 +108,6 @@ pub struct Credentials {
     config: RwLock<Arc<ServerConfig>>,
     /// How the files were when they were looked at last.
     seen: Mutex<Stamps>,
-    reloads: AtomicU64,
-    failures: AtomicU64,
 }
 
 impl fmt::Debug for Credentials {
@@ -149,8 +146,6 @@ impl Credentials {
             clock,
             config,
             seen: Mutex::new(seen),
-            reloads: AtomicU64::new(0),
-            failures: AtomicU64::new(0),
         })
     }
 
@@ -171,26 +166,14 @@ impl Credentials {
         match read(&self.files, &self.clock) {
             Ok(config) => {
                 *self.config.write() = config;
-                self.reloads.fetch_add(1, Ordering::Relaxed);
                 tracing::info!(certificate = %self.files.certificate.display(), "read the certificates again");
                 Refreshed::Changed
             }
             Err(error) => {
-                self.failures.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(%error, "changed certificates cannot be used; those from before hold on");
                 Refreshed::Refused
             }
         }
-    }
-
-    /// How often changed files came into force since the start.
-    pub fn reloads(&self) -> u64 {
-        self.reloads.load(Ordering::Relaxed)
-    }
-
-    /// How often changed files could not be used since the start.
-    pub fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
     }
 }
 
@@ -291,5 +274,5 @@ impl TimeProvider for Time {
     }
 }
 
-
-
+#[cfg(test)]
+mod tests;

@@ -7,8 +7,12 @@
 )]
 
 mod archives;
+mod authority;
 mod boot;
 mod control;
+mod controllers;
 mod harness;
 mod http;
+mod ledger_kills;
+mod tls;
 mod travel;
