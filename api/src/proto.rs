@@ -7,10 +7,12 @@ include!("proto/cairn.v1.rs");
 #[cfg(test)]
 mod tests {
     /// The protobuf files, in the order in which the generator's checksum covers them.
-    const FILES: [&[u8]; 7] = [
+    const FILES: [&[u8]; 9] = [
         include_bytes!("../proto/cairn/v1/archives.proto"),
         include_bytes!("../proto/cairn/v1/common.proto"),
         include_bytes!("../proto/cairn/v1/control.proto"),
+        include_bytes!("../proto/cairn/v1/directories.proto"),
+        include_bytes!("../proto/cairn/v1/directory_types.proto"),
         include_bytes!("../proto/cairn/v1/node.proto"),
         include_bytes!("../proto/cairn/v1/operations.proto"),
         include_bytes!("../proto/cairn/v1/snapshots.proto"),
@@ -22,6 +24,8 @@ mod tests {
         include_str!("../../docs/api/archives.md"),
         include_str!("../../docs/api/common.md"),
         include_str!("../../docs/api/control.md"),
+        include_str!("../../docs/api/directories.md"),
+        include_str!("../../docs/api/directory_types.md"),
         include_str!("../../docs/api/node.md"),
         include_str!("../../docs/api/operations.md"),
         include_str!("../../docs/api/snapshots.md"),

@@ -42,6 +42,35 @@
 //! | `OPERATION_AMBIGUOUS` | FAILED_PRECONDITION | `operation`, `candidates` |
 //! | `OPERATIONS_TOO_MANY` | RESOURCE_EXHAUSTED | `running`, `limit` |
 //! | `OPERATION_CONFLICT` | FAILED_PRECONDITION | `operation` or `store` |
+//! | `NOT_A_REPOSITORY` | NOT_FOUND | `path` |
+//! | `DIRECTORY_NOT_ALLOWED` | PERMISSION_DENIED | `path` |
+//! | `DIRECTORY_NOT_REGISTERED` | NOT_FOUND | `repository` |
+//! | `DIRECTORY_REGISTERED` | ALREADY_EXISTS | `repository`, `path` |
+//! | `REPOSITORY_EXISTS` | ALREADY_EXISTS | `path` |
+//! | `DIRECTORY_OCCUPIED` | FAILED_PRECONDITION | `path` |
+//! | `REPOSITORY_NESTED` | FAILED_PRECONDITION | `path` |
+//! | `REPOSITORY_OVERLAP` | INVALID_ARGUMENT | `path` |
+//! | `WORKSPACE_MISSING` | FAILED_PRECONDITION | `path` |
+//! | `REPOSITORY_FORMAT` | FAILED_PRECONDITION | `path` |
+//! | `REPOSITORY_DAMAGED` | DATA_LOSS | |
+//! | `REPOSITORY_BUSY` | UNAVAILABLE | `operation`, `holder` |
+//! | `LEASE_LOST` | ABORTED | |
+//! | `SNAPSHOT_EXISTS` | ALREADY_EXISTS | |
+//! | `KEY_REUSED` | ALREADY_EXISTS | `snapshot` |
+//! | `PLAN_NOT_FOUND` | NOT_FOUND | `plan` |
+//! | `PLAN_STALE` | FAILED_PRECONDITION | `plan` |
+//! | `SNAPSHOT_PROTECTED` | FAILED_PRECONDITION | `snapshot` |
+//! | `ENGINE_UNAVAILABLE` | FAILED_PRECONDITION | |
+//! | `ENGINE_UNKNOWN` | INVALID_ARGUMENT | |
+//! | `UNSAVED_CHANGES` | FAILED_PRECONDITION | `changes` |
+//! | `STORE_KEY` | FAILED_PRECONDITION | |
+//! | `PATH_OUTSIDE` | INVALID_ARGUMENT | |
+//! | `NOT_FOUND` | NOT_FOUND | |
+//! | `CONFLICT` | FAILED_PRECONDITION | |
+//! | `INVALID` | INVALID_ARGUMENT | |
+//! | `ACCESS_DENIED` | PERMISSION_DENIED | |
+//! | `FILE_SYSTEM` | UNAVAILABLE | |
+//! | `INTERRUPTED` | ABORTED | `operation` |
 //! | `CANCELLED` | CANCELLED | `operation` |
 //! | `KEY_INVALID` | INVALID_ARGUMENT | `field`, `key` |
 //! | `KEY_CONFLICT` | ALREADY_EXISTS | `key`, `fields` |
@@ -51,7 +80,7 @@
 //! | `FENCED` | FAILED_PRECONDITION | `cluster`, `generation`, `greatest` |
 //! | `INSTANCE_CHANGED` | ABORTED | `expected`, `instance` |
 //! | `NODE_DRAINING` | UNAVAILABLE | |
-//! | `INTERRUPTED` | ABORTED | `key` |
+//! | `OPERATION_RUNNING` | ABORTED | `operation` |
 //! | `PEER_DENIED` | PERMISSION_DENIED | `service`, `names` |
 //! | `WORKSPACE_OWNED` | ALREADY_EXISTS | `workspace`, `owner` |
 //! | `WORKSPACE_GONE` | FAILED_PRECONDITION | `workspace`, `key` |
@@ -175,6 +204,64 @@ reasons! {
     OperationsTooMany = "OPERATIONS_TOO_MANY", ResourceExhausted;
     /// Another operation that runs excludes this one.
     OperationConflict = "OPERATION_CONFLICT", FailedPrecondition;
+    /// The directory is in no repository.
+    NotARepository = "NOT_A_REPOSITORY", NotFound;
+    /// The daemon may not touch the directory.
+    DirectoryNotAllowed = "DIRECTORY_NOT_ALLOWED", PermissionDenied;
+    /// The daemon does not look after the directory.
+    DirectoryNotRegistered = "DIRECTORY_NOT_REGISTERED", NotFound;
+    /// The repository is registered, at another place.
+    DirectoryRegistered = "DIRECTORY_REGISTERED", AlreadyExists;
+    /// There is a repository already.
+    RepositoryExists = "REPOSITORY_EXISTS", AlreadyExists;
+    /// Something is in the way of a new directory or repository.
+    DirectoryOccupied = "DIRECTORY_OCCUPIED", FailedPrecondition;
+    /// A repository would be inside another one.
+    RepositoryNested = "REPOSITORY_NESTED", FailedPrecondition;
+    /// Workspace and control directory are inside each other.
+    RepositoryOverlap = "REPOSITORY_OVERLAP", InvalidArgument;
+    /// The directory of a repository is not there.
+    WorkspaceMissing = "WORKSPACE_MISSING", FailedPrecondition;
+    /// The repository has a format that this version does not know.
+    RepositoryFormat = "REPOSITORY_FORMAT", FailedPrecondition;
+    /// Something of the repository is damaged.
+    RepositoryDamaged = "REPOSITORY_DAMAGED", DataLoss;
+    /// Somebody else works in the repository.
+    RepositoryBusy = "REPOSITORY_BUSY", Unavailable;
+    /// Somebody else has taken over the repository meanwhile.
+    LeaseLost = "LEASE_LOST", Aborted;
+    /// A snapshot of this identity exists.
+    SnapshotExists = "SNAPSHOT_EXISTS", AlreadyExists;
+    /// The idempotency key was used for another request.
+    KeyReused = "KEY_REUSED", AlreadyExists;
+    /// There is no such plan.
+    PlanNotFound = "PLAN_NOT_FOUND", NotFound;
+    /// Something has changed since the plan was made.
+    PlanStale = "PLAN_STALE", FailedPrecondition;
+    /// The snapshot is pinned or needed.
+    SnapshotProtected = "SNAPSHOT_PROTECTED", FailedPrecondition;
+    /// The engine cannot be used there.
+    EngineUnavailable = "ENGINE_UNAVAILABLE", FailedPrecondition;
+    /// There is no such engine.
+    EngineUnknown = "ENGINE_UNKNOWN", InvalidArgument;
+    /// There are changes that no snapshot has.
+    UnsavedChanges = "UNSAVED_CHANGES", FailedPrecondition;
+    /// The key of a repository's object store cannot be used.
+    StoreKey = "STORE_KEY", FailedPrecondition;
+    /// The path is outside of the directory.
+    PathOutside = "PATH_OUTSIDE", InvalidArgument;
+    /// Something that was asked for is not there.
+    NotFound = "NOT_FOUND", NotFound;
+    /// Something is there already, or not as it must be.
+    Conflict = "CONFLICT", FailedPrecondition;
+    /// A value can never be right.
+    Invalid = "INVALID", InvalidArgument;
+    /// The operating system refuses access to a file.
+    AccessDenied = "ACCESS_DENIED", PermissionDenied;
+    /// A file system fails.
+    FileSystem = "FILE_SYSTEM", Unavailable;
+    /// The daemon was interrupted, and the work cannot be taken up again.
+    Interrupted = "INTERRUPTED", Aborted;
     /// The work was asked to stop.
     Cancelled = "CANCELLED", Cancelled;
     /// The text is no key.
@@ -193,8 +280,8 @@ reasons! {
     InstanceChanged = "INSTANCE_CHANGED", Aborted;
     /// The node is drained.
     NodeDraining = "NODE_DRAINING", Unavailable;
-    /// The daemon ended before the work was done.
-    Interrupted = "INTERRUPTED", Aborted;
+    /// The work goes on: the same request again tells how far it is.
+    OperationRunning = "OPERATION_RUNNING", Aborted;
     /// The client's certificate has no name that may use the service.
     PeerDenied = "PEER_DENIED", PermissionDenied;
     /// Another key owns the workspace.

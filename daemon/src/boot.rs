@@ -1,7 +1,7 @@
 //! From the command line to a serving daemon, and back, in one fixed order.
 //!
 //! Start: configuration; data directory, locked; sockets bound; HTTP and RPC answer (not ready yet); stores opened, which
-//! replays what a crash left; NFS answers; ready. What can fail at once comes before what may take long, and a client of
+//! replays what a crash left; NFS answers; work on plain directories that was interrupted is taken up; ready. What can fail at once comes before what may take long, and a client of
 //! a daemon that restarts waits in the backlog instead of being refused.
 //!
 //! Stop, on SIGTERM or SIGINT, the other way round: not ready; NFS and RPC accept nothing new and finish what was begun,
@@ -20,12 +20,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::arguments::Arguments;
-use crate::assembly::{Stores, StoresError, archives, with_causes};
+use crate::assembly::{Stores, StoresError, archives, directories, with_causes};
 use crate::config::resolved::Environment;
 use crate::config::resolved::TcpSettings;
 use crate::config::{Config, ConfigError, DEFAULT_CONFIG};
-use crate::control::Control;
+use crate::control::{Control, ControlParts};
 use crate::data_directory::{DataDirectory, DataDirectoryError};
+use crate::directories::{Directories, DirectoriesError};
 use crate::endpoints::Endpoints;
 use crate::exit::Exit;
 use crate::node::{Node, Phase};
@@ -36,6 +37,8 @@ use crate::sockets::{self, BindError};
 use crate::system::{SystemClock, SystemRandomness};
 use crate::{http, logging, nfs_service, rpc};
 
+/// Time between two looks for what is due of plain directories.
+const TICK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long HTTP requests may take to finish at the end; they are short.
 const HTTP_DRAIN: Duration = Duration::from_secs(5);
 /// Time between looks for keys that can be forgotten.
@@ -218,6 +221,9 @@ async fn serve(config: Config, directory: &DataDirectory) -> Result<(), BootErro
         let serving = nfs_service::serve(Arc::clone(&stores), nfs, Arc::clone(&node.draining), stop);
         async move { serving.await.map_err(|error| error.to_string()) }
     });
+    let looked_after = open_directories(&node, directory)?;
+    open_control(&node, &stores)?;
+    let mut directories_part = Part::start("directories", |stop| tick(Arc::clone(&looked_after), stop));
     let upkeep_part = Part::start("upkeep", |stop| {
         let upkeep = upkeep(Arc::clone(&node), stop);
         async move {
@@ -248,6 +254,7 @@ async fn serve(config: Config, directory: &DataDirectory) -> Result<(), BootErro
         ended = rpc_part.ended() => Some(ended),
         ended = tcp_part.ended() => Some(ended),
         ended = nfs_part.ended() => Some(ended),
+        ended = directories_part.ended() => Some(ended),
     };
     node.set_phase(Phase::Stopping);
     let stopping = async {
@@ -259,7 +266,9 @@ async fn serve(config: Config, directory: &DataDirectory) -> Result<(), BootErro
             rpc_part.stop(drain),
             tcp_part.stop(drain),
             upkeep_part.stop(drain),
-            stop_operations(Arc::clone(&node), drain)
+            directories_part.stop(drain),
+            stop_operations(Arc::clone(&node), drain),
+            stop_directories(looked_after)
         );
         let closing = Arc::clone(&stores);
         let closed = tokio::task::spawn_blocking(move || closing.close()).await;
@@ -300,17 +309,6 @@ async fn open_stores(node: &Arc<Node>, directory: &DataDirectory) -> Result<Arc<
     let stores = Arc::new(stores);
     node.set_stores(Arc::clone(&stores));
     node.set_archives(Arc::new(archives(&node.config, directory, stores.volumes())));
-    let control = tokio::task::block_in_place(|| {
-        Control::open(
-            Arc::clone(stores.volumes()),
-            Arc::new(SystemClock),
-            node.instance.clone(),
-            Arc::clone(&node.draining),
-        )
-    });
-    node.set_control(Arc::new(control.map_err(|error| BootError::Ledger {
-        message: with_causes(&error),
-    })?));
     Ok(stores)
 }
 
@@ -365,6 +363,64 @@ async fn upkeep(node: Arc<Node>, mut stop: Stop) {
             () = tokio::time::sleep(pause) => {}
             () = &mut stop => return,
         }
+    }
+}
+
+/// Reads what controllers have asked for, and finishes what was interrupted.
+fn open_control(node: &Arc<Node>, stores: &Arc<Stores>) -> Result<(), BootError> {
+    let control = tokio::task::block_in_place(|| {
+        Control::open(ControlParts {
+            volumes: Arc::clone(stores.volumes()),
+            directories: node.directories().map(Arc::clone),
+            operations: Arc::clone(&node.operations),
+            clock: Arc::new(SystemClock),
+            instance: node.instance.clone(),
+            draining: Arc::clone(&node.draining),
+        })
+    });
+    let control = control.map_err(|error| BootError::Ledger {
+        message: with_causes(&error),
+    })?;
+    node.set_control(Arc::new(control));
+    Ok(())
+}
+
+/// Reads what is remembered of plain directories, and takes up what was interrupted.
+fn open_directories(node: &Arc<Node>, directory: &DataDirectory) -> Result<Arc<Directories>, BootError> {
+    tokio::task::block_in_place(|| {
+        let opened = directories(&node.config, directory, &node.operations)?;
+        opened.resume().map_err(|error: DirectoriesError| {
+            BootError::Stores(StoresError {
+                message: format!(
+                    "work on plain directories that was interrupted cannot be taken up again: {}",
+                    crate::assembly::with_causes(&error)
+                ),
+                remedy: "look at the disk and the permissions of the data directory, then start again",
+                exit: Exit::Storage,
+            })
+        })?;
+        node.set_directories(Arc::clone(&opened));
+        Ok(opened)
+    })
+}
+
+/// Does what is due of plain directories, until it shall stop.
+async fn tick(directories: Arc<Directories>, stop: Stop) -> Result<(), String> {
+    let mut ticks = tokio::time::interval(TICK_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => directories.tick(SystemClock.now()),
+            () = &mut stop => return Ok(()),
+        }
+    }
+}
+
+/// Stops the verification in the background. What was not read to its end is read again.
+async fn stop_directories(directories: Arc<Directories>) {
+    if let Err(failed) = tokio::task::spawn_blocking(move || directories.stop()).await {
+        tracing::error!(error = %failed, "plain directories could not be left in order");
     }
 }
 

@@ -11,14 +11,20 @@
 //! - Requests with the same key exclude each other. A request is carried out while nobody can raise the generation of its cluster, so
 //!   that after a greater one was acknowledged no smaller one has an effect.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use cairn_api::ApiError;
 use cairn_types::{Clock, SnapshotId, WorkspaceName};
 use cairn_vfs::Volumes;
 use cairn_vfs::control::ControlError;
 use parking_lot::Mutex;
 
+use crate::directories::{Directories, DirectoriesError};
+use crate::operations::{OperationId, Operations};
+
+mod directory;
 mod draining;
 mod fence;
 mod keys;
@@ -32,7 +38,7 @@ pub use fence::{CLUSTER_BYTES_MAX, CLUSTERS_MAX, Fence, Fences};
 pub use keys::{Arguments, KEY_BYTES_MAX, Key};
 pub use ledger::{Detail, LEDGER_ENTRIES_MAX, Ledger, TOMBSTONE_SECONDS};
 pub use restores::{ManagedRestore, Plan, RestoreRequest, RestoreTarget};
-pub use snapshots::{ManagedSnapshot, SnapshotRequest, SnapshotWhich, SnapshotsPage, VOLUME_ENGINE};
+pub use snapshots::{Facts, ManagedSnapshot, SnapshotRequest, SnapshotWhich, SnapshotsPage, VOLUME_ENGINE, Verified};
 pub use workspaces::{Backing, Capacity, Ensured, ManagedWorkspace, Source, WorkspaceRequest};
 
 /// What can be asked of this version beyond what every version has, by the names in `FEATURE_UNSUPPORTED`.
@@ -71,6 +77,14 @@ pub mod features {
     /// Those that this version has.
     pub const SUPPORTED: &[&str] = &[
         VOLUME,
+        DIRECTORY,
+        SNAPSHOT_LABELS,
+        SNAPSHOT_PATHS,
+        SNAPSHOT_TEMPLATES,
+        SNAPSHOT_DELETE,
+        VERIFY,
+        RESTORE_PATHS,
+        RESTORE_WITHOUT_SAFETY,
         SOURCE,
         RESTORE_IN_PLACE,
         RESTORE_NEW_WORKSPACE,
@@ -81,6 +95,10 @@ pub mod features {
 /// How something under a key is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ManagedState {
+    /// An operation works on it.
+    Running,
+    /// It did not come about.
+    Failed,
     /// It is there; a restore is done.
     Ready,
     /// It did not come about before the daemon ended.
@@ -231,6 +249,21 @@ pub enum Refused {
         /// What is allowed.
         limit: u64,
     },
+    /// Work on it goes on, and it is to be asked for again.
+    #[error("operation {operation} is not done yet")]
+    StillRunning {
+        /// The operation.
+        operation: String,
+    },
+    /// The operation that was waited for failed.
+    #[error("{error}")]
+    Operation {
+        /// Why.
+        error: Box<ApiError>,
+    },
+    /// The plain directories refused.
+    #[error(transparent)]
+    Directories(#[from] DirectoriesError),
     /// The volumes refused.
     #[error(transparent)]
     Volumes(#[from] ControlError),
@@ -245,9 +278,29 @@ impl Refused {
     }
 }
 
+/// What the work for controllers is done with.
+pub struct ControlParts {
+    /// The volumes.
+    pub volumes: Arc<Volumes>,
+    /// The plain directories; `None`: there are none to be had.
+    pub directories: Option<Arc<Directories>>,
+    /// Long work.
+    pub operations: Arc<Operations>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Names this process.
+    pub instance: String,
+    /// Whether the node is drained.
+    pub draining: Arc<Draining>,
+}
+
 /// What the node does for controllers.
 pub struct Control {
     volumes: Arc<Volumes>,
+    directories: Option<Arc<Directories>>,
+    operations: Arc<Operations>,
+    /// The last operation that worked for a key whose end is not in the ledger.
+    attempts: Mutex<HashMap<Key, OperationId>>,
     clock: Arc<dyn Clock>,
     ledger: Ledger,
     fences: Fences,
@@ -265,20 +318,26 @@ impl fmt::Debug for Control {
 }
 
 impl Control {
-    /// Reads the ledger and finishes what a crash has left. Reads from disk. `instance` names this process.
+    /// Reads the ledger and finishes what a crash has left. Reads from disk.
     ///
     /// # Errors
     /// [`Refused::Volumes`] if the stores fail.
-    pub fn open(
-        volumes: Arc<Volumes>,
-        clock: Arc<dyn Clock>,
-        instance: String,
-        draining: Arc<Draining>,
-    ) -> Result<Self, Refused> {
+    pub fn open(parts: ControlParts) -> Result<Self, Refused> {
+        let ControlParts {
+            volumes,
+            directories,
+            operations,
+            clock,
+            instance,
+            draining,
+        } = parts;
         let ledger = Ledger::open(Arc::clone(&volumes))?;
         let fences = Fences::open(Arc::clone(&volumes), instance)?;
         let control = Control {
             volumes,
+            directories,
+            operations,
+            attempts: Mutex::new(HashMap::new()),
             clock,
             ledger,
             fences,
@@ -340,8 +399,9 @@ impl Control {
     /// Carries deletions to their end that were written down and not finished.
     fn finish_deletions(&self) -> Result<(), Refused> {
         for key in self.ledger.deleting() {
-            self.finish_deletion(&key)?;
-            tracing::info!(%key, "finished a deletion that was interrupted");
+            if self.finish_deletion(&key)? {
+                tracing::info!(%key, "finished a deletion that was interrupted");
+            }
         }
         Ok(())
     }

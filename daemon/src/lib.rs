@@ -1,8 +1,8 @@
 //! `cairnd`, the daemon of a node: it puts the stores and the servers together and decides nothing that they decide.
 //!
 //! [`boot`] has the order of start and stop; [`assembly`] the concrete stores; [`config`] every key; [`data_directory`] the
-//! claim to the directory; [`operations`] what takes long; [`rpc`] and [`http`] the edges besides NFS; [`system`] the real clock and randomness; [`control`] what
-//! controllers on other machines want.
+//! claim to the directory; [`operations`] what takes long; [`directories`] plain directories; [`control`] what controllers on other
+//! machines want; [`rpc`] and [`http`] the edges besides NFS; [`system`] the real clock and randomness.
 
 pub mod archives;
 pub mod arguments;
@@ -11,6 +11,7 @@ pub mod boot;
 pub mod config;
 pub mod control;
 pub mod data_directory;
+pub mod directories;
 pub mod endpoints;
 pub mod exit;
 pub mod http;

@@ -14,9 +14,11 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use crate::directories::Counts;
 use crate::node::{Condition, Node};
 use crate::rpc::tcp::TcpMetrics;
 
+mod directories;
 mod nfs;
 mod rpc_tcp;
 
@@ -31,6 +33,8 @@ struct Sample {
     /// The numbers of the NFS server, once there is one.
     nfs: Option<Arc<cairn_nfs::Metrics>>,
     rpc_tcp: Arc<TcpMetrics>,
+    /// The numbers of plain directories, once they can be asked for.
+    directories: Option<Counts>,
 }
 
 impl fmt::Debug for Sample {
@@ -51,6 +55,7 @@ pub fn render(node: &Arc<Node>) -> Result<String, fmt::Error> {
         usage,
         nfs,
         rpc_tcp: Arc::clone(&node.rpc_tcp),
+        directories: node.directories().map(|directories| directories.counts()),
     })
 }
 
@@ -79,7 +84,11 @@ impl Collector for Sample {
         if let Some(metrics) = &self.nfs {
             nfs::encode(&mut encoder, metrics)?;
         }
-        rpc_tcp::encode(&mut encoder, &self.rpc_tcp)
+        rpc_tcp::encode(&mut encoder, &self.rpc_tcp)?;
+        match &self.directories {
+            Some(counts) => directories::encode(&mut encoder, counts),
+            None => Ok(()),
+        }
     }
 }
 
@@ -150,6 +159,7 @@ mod tests {
     use cairn_vfs::control::Usage;
 
     use super::{Sample, page};
+    use crate::directories::Counts;
     use crate::node::Condition;
 
     fn sample() -> Sample {
@@ -168,6 +178,7 @@ mod tests {
             }),
             nfs: Some(std::sync::Arc::default()),
             rpc_tcp: std::sync::Arc::default(),
+            directories: Some(Counts::default()),
         }
     }
 

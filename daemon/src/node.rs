@@ -13,6 +13,7 @@ use crate::assembly::Stores;
 use crate::config::Config;
 use crate::control::{Control, Draining};
 use crate::data_directory::HandleSecret;
+use crate::directories::Directories;
 use crate::endpoints::Endpoints;
 use crate::operations::Operations;
 use crate::rpc::tcp::TcpMetrics;
@@ -64,6 +65,7 @@ pub struct Node {
     stores: OnceLock<Arc<Stores>>,
     archives: OnceLock<Arc<Archives>>,
     control: OnceLock<Arc<Control>>,
+    directories: OnceLock<Arc<Directories>>,
 }
 
 impl Node {
@@ -93,6 +95,7 @@ impl Node {
             stores: OnceLock::new(),
             archives: OnceLock::new(),
             control: OnceLock::new(),
+            directories: OnceLock::new(),
         }
     }
 
@@ -154,6 +157,16 @@ impl Node {
     /// The identity of a workspace: 32 hexadecimal digits, of no other workspace anywhere.
     pub fn workspace_id(&self, volume: VolumeId) -> String {
         hexadecimal(&identity::origin(&self.secret, volume)[..16])
+    }
+
+    /// The plain directories, once what is remembered of them was read.
+    pub fn directories(&self) -> Option<&Arc<Directories>> {
+        self.directories.get()
+    }
+
+    /// Says that plain directories can be asked for. Only the first call has an effect.
+    pub fn set_directories(&self, directories: Arc<Directories>) {
+        let _ = self.directories.set(directories);
     }
 
     /// What must hold for it to be ready, in a fixed order, with the usage that was found on the way. May read from disk.

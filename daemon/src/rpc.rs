@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use cairn_api::proto::archives_server::ArchivesServer;
 use cairn_api::proto::control_server::ControlServer;
+use cairn_api::proto::directories_server::DirectoriesServer;
 use cairn_api::proto::node_server::NodeServer;
 use cairn_api::proto::operations_server::OperationsServer;
 use cairn_api::proto::snapshots_server::SnapshotsServer;
@@ -30,6 +31,9 @@ mod archives;
 mod control;
 pub mod control_errors;
 mod control_messages;
+mod directories;
+pub mod directory_errors;
+mod directory_messages;
 pub mod errors;
 mod health;
 mod messages;
@@ -44,6 +48,8 @@ mod workspaces;
 const STREAMS_PER_CONNECTION_MAX: u32 = 64;
 /// Requests that ask an object store at once; more wait.
 const STORE_REQUESTS_MAX: usize = 16;
+/// Requests that look at plain directories at once; more wait.
+const DIRECTORY_REQUESTS_MAX: usize = 32;
 /// Largest request in bytes.
 const REQUEST_BYTES_MAX: usize = 1 << 20;
 /// Largest answer in bytes.
@@ -55,6 +61,7 @@ struct Service {
     node: Arc<Node>,
     requests: Arc<Semaphore>,
     store_requests: Arc<Semaphore>,
+    directory_requests: Arc<Semaphore>,
 }
 
 /// Answers on `listener` until `shutdown` ends and the open requests are answered.
@@ -87,6 +94,11 @@ pub async fn serve(
                 .max_encoding_message_size(ANSWER_BYTES_MAX),
         )
         .add_service(
+            DirectoriesServer::new(service.clone())
+                .max_decoding_message_size(REQUEST_BYTES_MAX)
+                .max_encoding_message_size(ANSWER_BYTES_MAX),
+        )
+        .add_service(
             OperationsServer::new(service.clone())
                 .max_decoding_message_size(REQUEST_BYTES_MAX)
                 .max_encoding_message_size(ANSWER_BYTES_MAX),
@@ -114,6 +126,7 @@ impl Service {
             node,
             requests,
             store_requests: Arc::new(Semaphore::new(STORE_REQUESTS_MAX)),
+            directory_requests: Arc::new(Semaphore::new(DIRECTORY_REQUESTS_MAX)),
         }
     }
 

@@ -10,10 +10,12 @@ use std::path::Path;
 mod pages;
 
 /// The protobuf files, in the order in which the checksum covers them.
-const FILES: [&str; 7] = [
+const FILES: [&str; 9] = [
     "cairn/v1/archives.proto",
     "cairn/v1/common.proto",
     "cairn/v1/control.proto",
+    "cairn/v1/directories.proto",
+    "cairn/v1/directory_types.proto",
     "cairn/v1/node.proto",
     "cairn/v1/operations.proto",
     "cairn/v1/snapshots.proto",

@@ -34,6 +34,8 @@ pub struct File {
     pub content: Content,
     /// Limits of the whole daemon.
     pub limits: Limits,
+    /// Plain directories.
+    pub directories: Directories,
     /// Logging.
     pub log: Log,
     /// Object stores.
@@ -120,6 +122,20 @@ pub struct Limits {
     pub disk_reserve_bytes: Value<ByteSize>,
     /// Longest wait for clients at shutdown.
     pub shutdown_seconds: Value<u32>,
+}
+
+/// `[directories]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Directories {
+    /// Directories below which plain directories may be touched.
+    pub roots: Value<Vec<PathBuf>>,
+    /// How much work on them runs at once.
+    pub jobs_max: Value<u32>,
+    /// Bytes that background verification reads in a second; 0: it does not.
+    pub verify_bytes_per_second: Value<ByteSize>,
+    /// Days after which a snapshot is verified again; 0: never.
+    pub verify_again_days: Value<u32>,
 }
 
 /// `[log]`

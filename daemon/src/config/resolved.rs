@@ -56,6 +56,14 @@ pub struct Config {
     pub disk_reserve_bytes: u64,
     /// Longest wait for clients at shutdown.
     pub shutdown: Duration,
+    /// Directories below which plain directories may be touched.
+    pub directories_roots: Vec<PathBuf>,
+    /// Work on plain directories that runs at once.
+    pub directories_jobs_max: u32,
+    /// Bytes that the verification of their snapshots reads in a second, in the background; 0: it does not.
+    pub directories_verify_bytes_per_second: u64,
+    /// Days after which such a snapshot is verified again; 0: never.
+    pub directories_verify_again_days: u32,
     /// Form of the log.
     pub log_format: LogFormat,
     /// Least severe level of the log.
@@ -132,6 +140,7 @@ impl Config {
             metadata,
             content,
             limits,
+            directories,
             log,
             store,
         } = file;
@@ -223,6 +232,25 @@ impl Config {
                 )?
                 .into(),
             ),
+            directories_roots: source.roots(directories.roots)?,
+            directories_jobs_max: count(
+                "directories.jobs_max",
+                directories.jobs_max,
+                4,
+                bounds::DIRECTORY_JOBS,
+            )?,
+            directories_verify_bytes_per_second: size(
+                "directories.verify_bytes_per_second",
+                directories.verify_bytes_per_second,
+                32 << 20,
+                bounds::VERIFY_BYTES_PER_SECOND,
+            )?,
+            directories_verify_again_days: count(
+                "directories.verify_again_days",
+                directories.verify_again_days,
+                90,
+                bounds::VERIFY_AGAIN_DAYS,
+            )?,
             log_format: either(arguments.log_format, log.format, LogFormat::Text),
             log_level: either(arguments.log_level, log.level, LogLevel::Info),
             stores: source.stores(store, environment)?,
@@ -256,6 +284,14 @@ pub mod bounds {
     pub const DISK_RESERVE_BYTES: (u64, u64) = (64 << 20, 1 << 50);
     /// `limits.shutdown_seconds`
     pub const SHUTDOWN_SECONDS: (u32, u32) = (1, 3600);
+    /// Paths in `directories.roots`
+    pub const ROOTS_MAX: usize = 256;
+    /// `directories.jobs_max`
+    pub const DIRECTORY_JOBS: (u32, u32) = (1, 32);
+    /// `directories.verify_bytes_per_second`
+    pub const VERIFY_BYTES_PER_SECOND: (u64, u64) = (0, 1 << 40);
+    /// `directories.verify_again_days`
+    pub const VERIFY_AGAIN_DAYS: (u32, u32) = (0, 3650);
     /// Tables `[[store]]`
     pub const STORES_MAX: usize = 256;
     /// `store.connect_timeout_seconds`
@@ -336,6 +372,25 @@ impl Source<'_> {
                 "{name:?} is not 1 to {} visible ASCII characters",
                 bounds::NODE_NAME_BYTES_MAX
             ),
+        })
+    }
+
+    /// The roots of plain directories.
+    fn roots(&self, value: Option<Spanned<Vec<PathBuf>>>) -> Result<Vec<PathBuf>, ConfigError> {
+        let Some(value) = value else { return Ok(Vec::new()) };
+        let place = self.place(&value);
+        let roots = value.into_inner();
+        let wrong = match roots.iter().find(|root| !root.is_absolute()) {
+            Some(root) => format!("{} is no absolute path", root.display()),
+            None if roots.len() > bounds::ROOTS_MAX => {
+                format!("{} paths are more than {}", roots.len(), bounds::ROOTS_MAX)
+            }
+            None => return Ok(roots),
+        };
+        Err(ConfigError::BadValue {
+            place,
+            key: "directories.roots",
+            message: wrong,
         })
     }
 

@@ -40,6 +40,12 @@ pub struct Detail {
     /// Labels of a workspace.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// The repository of a workspace that is a directory: 32 hexadecimal digits.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub repository: String,
+    /// A snapshot is to be read before it is done.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub verify: bool,
     /// What of the request could not be done as asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub degraded: Vec<String>,
@@ -80,6 +86,9 @@ struct Index {
     workspaces: BTreeSet<String>,
     owners: HashMap<VolumeId, String>,
     snapshots: HashMap<SnapshotId, String>,
+    /// Of workspaces that are directories: owners by name, and by repository.
+    directories: HashMap<String, String>,
+    repositories: HashMap<String, String>,
 }
 
 /// The ledger.
@@ -120,7 +129,13 @@ impl Index {
             LedgerKind::Workspace => {
                 if live {
                     self.workspaces.insert(key.to_owned());
-                    self.owners.insert(record.volume, key.to_owned());
+                    let detail = Detail::of(record);
+                    if detail.repository.is_empty() {
+                        self.owners.insert(record.volume, key.to_owned());
+                    } else {
+                        self.directories.insert(detail.workspace, key.to_owned());
+                        self.repositories.insert(detail.repository, key.to_owned());
+                    }
                 }
             }
             LedgerKind::Snapshot => {
@@ -147,6 +162,10 @@ impl Index {
                 self.workspaces.remove(key);
                 if self.owners.get(&known.volume).is_some_and(|owner| owner == key) {
                     self.owners.remove(&known.volume);
+                }
+                if known.volume == VolumeId(0) {
+                    self.directories.retain(|_, owner| owner != key);
+                    self.repositories.retain(|_, owner| owner != key);
                 }
             }
             LedgerKind::Snapshot => {
@@ -265,6 +284,16 @@ impl Ledger {
     /// The key that owns a volume.
     pub fn owner(&self, volume: VolumeId) -> Option<String> {
         self.index.read().owners.get(&volume).cloned()
+    }
+
+    /// The key that owns the workspace of that name that is a directory.
+    pub fn directory(&self, name: &str) -> Option<String> {
+        self.index.read().directories.get(name).cloned()
+    }
+
+    /// The key that owns a directory, by its repository.
+    pub fn owner_of_repository(&self, repository: &str) -> Option<String> {
+        self.index.read().repositories.get(repository).cloned()
     }
 
     /// The key that a snapshot was taken for.

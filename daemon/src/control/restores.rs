@@ -1,16 +1,18 @@
 //! Restores that have a key: planned, done once, forgotten.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 
 use cairn_metadata::store::LedgerEntry;
 use cairn_metadata::{LedgerKind, LedgerPhase, LedgerRecord};
+use cairn_snapshot::archive::Progress;
 use cairn_types::{SnapshotId, SnapshotReference, Timestamp, VolumeId, WorkspaceName};
 use cairn_vfs::control::{ControlError, DifferenceKind};
 
 use super::ledger::Detail;
 use super::workspaces::Ensured;
 use super::{Arguments, Control, Key, ManagedState, Refused, features};
+use crate::operations::Operation;
 
 /// Where a restore goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +48,7 @@ pub struct RestoreRequest {
 }
 
 /// A restore that was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ManagedRestore {
     /// Its key.
     pub key: Key,
@@ -60,8 +62,32 @@ pub struct ManagedRestore {
     pub state: ManagedState,
     /// The snapshot of what was there before.
     pub safety: Option<SnapshotId>,
-    /// When it was done.
+    /// When it was done, or asked for.
     pub ended: Timestamp,
+    /// The operation that works on it, or did last.
+    pub operation: Option<Arc<Operation>>,
+}
+
+impl ManagedRestore {
+    /// As the ledger knows it.
+    pub(super) fn of(key: &Key, record: &LedgerRecord) -> Self {
+        let detail = Detail::of(record);
+        ManagedRestore {
+            key: key.clone(),
+            workspace: detail.workspace,
+            snapshot: record.snapshot,
+            new_workspace: detail.new_workspace,
+            state: match record.phase {
+                LedgerPhase::Done => ManagedState::Ready,
+                LedgerPhase::Intended => ManagedState::Interrupted,
+                LedgerPhase::Deleting => ManagedState::Deleting,
+                LedgerPhase::Deleted => ManagedState::Deleted,
+            },
+            safety: record.safety,
+            ended: record.written,
+            operation: None,
+        }
+    }
 }
 
 /// What a restore would change.
@@ -95,7 +121,7 @@ impl RestoreRequest {
         }
     }
 
-    fn check(&self) -> Result<(), Refused> {
+    fn check_volume(&self) -> Result<(), Refused> {
         no_paths(&self.paths)?;
         if self.without_safety && self.into == RestoreTarget::InPlace {
             return Err(Refused::unsupported(
@@ -106,7 +132,7 @@ impl RestoreRequest {
         Ok(())
     }
 
-    fn entry(&self, now: Timestamp) -> LedgerEntry {
+    pub(super) fn entry(&self, now: Timestamp) -> LedgerEntry {
         let new_workspace = match &self.into {
             RestoreTarget::InPlace => String::new(),
             RestoreTarget::New { name, .. } => name.to_string(),
@@ -143,7 +169,7 @@ fn no_paths(paths: &[Vec<u8>]) -> Result<(), Refused> {
 }
 
 impl Control {
-    /// What a restore in place would change, unless `cancelled` is set meanwhile.
+    /// What a restore in place would change, unless `progress` is cancelled meanwhile.
     ///
     /// # Errors
     /// `Unsupported`, `Volumes`: no such workspace or snapshot.
@@ -152,8 +178,11 @@ impl Control {
         workspace: &WorkspaceName,
         snapshot: &SnapshotReference,
         paths: &[Vec<u8>],
-        cancelled: &AtomicBool,
+        progress: &Progress,
     ) -> Result<Plan, Refused> {
+        if let Some(place) = self.place(workspace)? {
+            return self.plan_directory_restore(&place, snapshot, paths, progress);
+        }
         no_paths(paths)?;
         let resolved = self.volumes.resolve(workspace, snapshot)?;
         let by_id = reference(resolved.id);
@@ -176,7 +205,7 @@ impl Control {
             if difference.kind != DifferenceKind::Attributes {
                 plan.bytes = plan.bytes.saturating_add(difference.bytes_before.unwrap_or(0));
             }
-            match cancelled.load(Ordering::Relaxed) {
+            match progress.is_cancelled() {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
             }
@@ -190,7 +219,6 @@ impl Control {
     /// `KeyConflict`, `KeyDeleted`, `LedgerFull`, `WorkspaceOwned`, `Unsupported`, `Volumes`: no such workspace or snapshot, a workspace
     /// of the new name, no space.
     pub fn ensure_restore(&self, request: &RestoreRequest) -> Result<Ensured<ManagedRestore>, Refused> {
-        request.check()?;
         let second = match &request.into {
             RestoreTarget::InPlace => None,
             RestoreTarget::New { owner, .. } => owner.as_ref(),
@@ -200,8 +228,13 @@ impl Control {
         let known = self
             .ledger
             .known(&request.key, LedgerKind::Restore, &request.arguments())?;
+        if let Some(place) = self.place(&request.workspace)? {
+            Self::require_place_owner(&place, &request.workspace, request.owner.as_ref())?;
+            return self.ensure_directory_restore(request, &place, known);
+        }
         let created = known.is_none();
         if created {
+            request.check_volume()?;
             let workspace = self.volumes.workspace(&request.workspace)?;
             self.require_owner(&workspace, request.owner.as_ref())?;
             self.restore_now(request)?;
@@ -305,22 +338,10 @@ impl Control {
         let Some(record) = record.filter(|record| record.kind == LedgerKind::Restore) else {
             return Err(Refused::NoRestoreKey { key: key.clone() });
         };
-        let state = match record.phase {
-            LedgerPhase::Done => ManagedState::Ready,
-            LedgerPhase::Intended => ManagedState::Interrupted,
-            LedgerPhase::Deleting => ManagedState::Deleting,
-            LedgerPhase::Deleted => ManagedState::Deleted,
-        };
-        let detail = Detail::of(&record);
-        Ok(ManagedRestore {
-            key: key.clone(),
-            workspace: detail.workspace,
-            snapshot: record.snapshot,
-            new_workspace: detail.new_workspace,
-            state,
-            safety: record.safety,
-            ended: record.written,
-        })
+        if Self::is_of_directory(&record) {
+            return self.managed_directory_restore(key, &record);
+        }
+        Ok(ManagedRestore::of(key, &record))
     }
 
     /// Says that nobody will ask for a restore again. Says whether that was so already. Durable on return.

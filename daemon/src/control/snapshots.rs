@@ -3,12 +3,15 @@
 use cairn_metadata::store::LedgerEntry;
 use cairn_metadata::{LedgerKind, LedgerPhase, LedgerRecord};
 use cairn_snapshot::engine::EngineKind;
-use cairn_types::{SnapshotId, SnapshotReference, Tag, VolumeId, WorkspaceName};
-use cairn_vfs::control::{NewSnapshot, Snapshot};
+use std::sync::Arc;
+
+use cairn_types::{SnapshotId, Tag, Timestamp, VolumeId, WorkspaceName};
+use cairn_vfs::control::{NewSnapshot, Snapshot, SnapshotOrigin};
 
 use super::ledger::Detail;
 use super::workspaces::Ensured;
 use super::{Arguments, Control, Key, ManagedState, Refused, features};
+use crate::operations::Operation;
 
 /// The engine of the snapshots of volumes.
 pub const VOLUME_ENGINE: &str = "volume";
@@ -55,7 +58,7 @@ pub enum SnapshotWhich {
 }
 
 /// A snapshot that may have a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ManagedSnapshot {
     /// Its key.
     pub key: Option<String>,
@@ -67,14 +70,66 @@ pub struct ManagedSnapshot {
     pub state: ManagedState,
     /// The engine that was used.
     pub engine: String,
-    /// The snapshot, if it is there.
-    pub snapshot: Option<Snapshot>,
+    /// What it is, if it is there.
+    pub facts: Option<Facts>,
     /// What of the request could not be done as asked for.
     pub degraded: Vec<String>,
+    /// The operation that works on it, or did last.
+    pub operation: Option<Arc<Operation>>,
+}
+
+/// Whether a snapshot was read and compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verified {
+    /// Not yet.
+    No,
+    /// Everything was as it was written.
+    Yes,
+    /// Something was not.
+    Damaged,
+}
+
+/// What is told of a snapshot, whatever it is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// When it was taken.
+    pub created: Timestamp,
+    /// A person's words.
+    pub note: String,
+    /// Tags.
+    pub tags: Vec<String>,
+    /// Inodes of the tree; of a directory its entries.
+    pub inodes: u64,
+    /// Sum of the sizes of its regular files.
+    pub bytes: u64,
+    /// Hash of the tree.
+    pub tree_hash: Option<String>,
+    /// Whether it was read and compared.
+    pub verified: Verified,
+    /// A restore has taken it.
+    pub safety: bool,
+    /// Until when a pin keeps it.
+    pub pinned_until: Option<Timestamp>,
+}
+
+impl From<&Snapshot> for Facts {
+    fn from(snapshot: &Snapshot) -> Self {
+        Facts {
+            created: snapshot.created,
+            note: snapshot.note.clone(),
+            tags: snapshot.tags.iter().map(ToString::to_string).collect(),
+            inodes: snapshot.inodes,
+            bytes: snapshot.bytes,
+            tree_hash: None,
+            verified: Verified::No,
+            safety: snapshot.origin == SnapshotOrigin::Safety,
+            pinned_until: None,
+        }
+    }
 }
 
 /// A part of the list of a workspace's snapshots.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct SnapshotsPage {
     /// Oldest first.
     pub snapshots: Vec<ManagedSnapshot>,
@@ -92,6 +147,22 @@ impl SnapshotRequest {
             .text("compression", &self.compression)
             .number("compression_level", self.compression_level.into(), 0)
             .number("verify", self.verify.into(), 0)
+    }
+
+    pub(super) fn entry(&self, now: Timestamp, phase: LedgerPhase, detail: Detail) -> LedgerEntry {
+        LedgerEntry {
+            key: self.key.as_str().to_owned(),
+            record: LedgerRecord {
+                kind: LedgerKind::Snapshot,
+                phase,
+                written: now,
+                volume: VolumeId(0),
+                snapshot: None,
+                safety: None,
+                arguments: self.arguments().stored(),
+                detail: detail.stored(),
+            },
+        }
     }
 
     /// What of it a volume does not do as asked for, which does no harm.
@@ -149,8 +220,14 @@ impl Control {
     /// no space.
     pub fn ensure_snapshot(&self, request: &SnapshotRequest) -> Result<Ensured<ManagedSnapshot>, Refused> {
         let _lock = self.ledger.lock(&[&request.key]);
-        let arguments = request.arguments();
-        if let Some(record) = self.ledger.known(&request.key, LedgerKind::Snapshot, &arguments)? {
+        let known = self
+            .ledger
+            .known(&request.key, LedgerKind::Snapshot, &request.arguments())?;
+        if let Some(place) = self.place(&request.workspace)? {
+            Self::require_place_owner(&place, &request.workspace, request.owner.as_ref())?;
+            return self.ensure_directory_snapshot(request, &place, known);
+        }
+        if let Some(record) = known {
             return self.known_snapshot(request, &record);
         }
         let degraded = request.degraded_for_volume()?;
@@ -161,19 +238,7 @@ impl Control {
             degraded,
             ..Detail::default()
         };
-        let mut entries = [LedgerEntry {
-            key: request.key.as_str().to_owned(),
-            record: LedgerRecord {
-                kind: LedgerKind::Snapshot,
-                phase: LedgerPhase::Done,
-                written: self.clock.now(),
-                volume: VolumeId(0),
-                snapshot: None,
-                safety: None,
-                arguments: arguments.stored(),
-                detail: detail.stored(),
-            },
-        }];
+        let mut entries = [request.entry(self.clock.now(), LedgerPhase::Done, detail)];
         let new = NewSnapshot {
             note: request.note.clone(),
             tags: request.tags.clone(),
@@ -196,13 +261,14 @@ impl Control {
         record: &LedgerRecord,
     ) -> Result<Ensured<ManagedSnapshot>, Refused> {
         let now = self.managed_snapshot(&request.key, record)?;
-        let Some(snapshot) = &now.snapshot else {
+        let Some(facts) = &now.facts else {
             return Err(Refused::SnapshotGone {
                 snapshot: record.snapshot.unwrap_or(SnapshotId([0; 16])),
                 key: request.key.clone(),
             });
         };
-        if snapshot.note != request.note || snapshot.tags != request.tags {
+        let tags: Vec<String> = request.tags.iter().map(ToString::to_string).collect();
+        if facts.note != request.note || facts.tags != tags {
             return Err(Refused::unsupported(
                 features::SNAPSHOT_LABELS,
                 "this version does not change note and tags of an existing snapshot",
@@ -227,7 +293,10 @@ impl Control {
         }
     }
 
-    fn managed_snapshot(&self, key: &Key, record: &LedgerRecord) -> Result<ManagedSnapshot, Refused> {
+    pub(super) fn managed_snapshot(&self, key: &Key, record: &LedgerRecord) -> Result<ManagedSnapshot, Refused> {
+        if Self::is_of_directory(record) {
+            return self.managed_directory_snapshot(key, record);
+        }
         let found = match record.snapshot {
             Some(id) => self.volumes.snapshot_of(id)?,
             None => None,
@@ -246,8 +315,9 @@ impl Control {
             workspace: detail.workspace,
             state,
             engine: VOLUME_ENGINE.to_owned(),
-            snapshot: found.map(|(_, snapshot)| snapshot),
+            facts: found.map(|(_, snapshot)| Facts::from(&snapshot)),
             degraded: detail.degraded,
+            operation: None,
         })
     }
 
@@ -261,6 +331,9 @@ impl Control {
         after: Option<SnapshotId>,
         limit: usize,
     ) -> Result<SnapshotsPage, Refused> {
+        if let Some(place) = self.place(workspace)? {
+            return self.directory_snapshots(&place, workspace, after, limit);
+        }
         let mut history = self.volumes.history(workspace)?;
         history.reverse();
         let start = match after {
@@ -283,8 +356,9 @@ impl Control {
                 workspace: workspace.to_string(),
                 state: ManagedState::Ready,
                 engine: VOLUME_ENGINE.to_owned(),
-                snapshot: Some(snapshot),
+                facts: Some(Facts::from(&snapshot)),
                 degraded: Vec::new(),
+                operation: None,
             })
             .collect();
         let next = match rest > limit {
@@ -307,20 +381,21 @@ impl Control {
             let SnapshotWhich::Place { workspace, id } = which else {
                 return Ok(true);
             };
-            return self.remove_snapshot(workspace, *id);
+            return match self.place(workspace)? {
+                Some(place) => self.remove_directory_snapshot(&place, None, *id),
+                None => self.remove_snapshot(workspace, *id),
+            };
         };
         let _lock = self.ledger.lock(&[&key]);
         let Some(record) = self.ledger.get(&key)? else {
             return Ok(true);
         };
-        if record.kind != LedgerKind::Snapshot {
-            return Err(Refused::KeyConflict {
-                key,
-                fields: vec!["key".to_owned()],
-            });
-        }
+        Self::require_kind(&key, &record, LedgerKind::Snapshot)?;
         if record.phase == LedgerPhase::Deleted {
             return Ok(true);
+        }
+        if Self::is_of_directory(&record) {
+            return self.delete_directory_snapshot(&key, record);
         }
         let found = match record.snapshot {
             Some(id) => self.volumes.snapshot_of(id)?.map(|(workspace, _)| (workspace, id)),
@@ -344,23 +419,79 @@ impl Control {
         Ok(gone)
     }
 
+    fn delete_directory_snapshot(&self, key: &Key, record: LedgerRecord) -> Result<bool, Refused> {
+        let name = WorkspaceName::new(&Detail::of(&record).workspace);
+        let place = match name {
+            Ok(name) => self.place(&name)?,
+            Err(_) => None,
+        };
+        // Not known yet by the ledger, but perhaps by the repository.
+        let id = match record.snapshot {
+            Some(id) => Some(id),
+            None => self.managed_snapshot(key, &record)?.id,
+        };
+        let record = LedgerRecord {
+            snapshot: id,
+            ..record
+        };
+        let gone = match (place, id) {
+            (Some(place), Some(id)) => {
+                self.set_phase(key, &record, LedgerPhase::Deleting)?;
+                match self.remove_directory_snapshot(&place, Some(key), id) {
+                    Ok(gone) => gone,
+                    Err(error @ Refused::StillRunning { .. }) => return Err(error),
+                    Err(error) => {
+                        self.set_phase(key, &record, LedgerPhase::Done)?;
+                        return Err(error);
+                    }
+                }
+            }
+            (None, _) | (_, None) => true,
+        };
+        self.bury(key, record)?;
+        tracing::info!(%key, already_gone = gone, "deleted a snapshot of a directory for a controller");
+        Ok(gone)
+    }
+
+    /// Begins reading a snapshot and comparing it; gives the operation.
+    ///
+    /// # Errors
+    /// `NoSnapshotKey`, `SnapshotGone`, `Unsupported` for a volume; `Directories`.
+    pub fn verify_snapshot(&self, which: &SnapshotWhich) -> Result<String, Refused> {
+        let (workspace, id) = match which {
+            SnapshotWhich::Place { workspace, id } => (workspace.to_string(), *id),
+            SnapshotWhich::Key(key) => {
+                let found = self.snapshot(key)?;
+                let missing = || Refused::NoSnapshotKey { key: key.clone() };
+                (found.workspace, found.id.ok_or_else(missing)?)
+            }
+        };
+        let name = WorkspaceName::new(&workspace).map_err(|_| Refused::PageInvalid { token: workspace })?;
+        match self.place(&name)? {
+            Some(place) => self.verify_directory_snapshot(&place, id),
+            None => Err(Refused::unsupported(
+                features::VERIFY,
+                "snapshots of volumes are not read to verify them: every block is compared with its checksum whenever it is read",
+            )),
+        }
+    }
+
     /// Removes a snapshot of a volume. Says whether it was gone already.
     fn remove_snapshot(&self, workspace: &WorkspaceName, id: SnapshotId) -> Result<bool, Refused> {
-        let reference = SnapshotReference::parse(&id.to_string()).map_err(|_| Refused::PageInvalid {
-            token: id.to_string(),
-        })?;
-        let _ = (workspace, reference);
+        let _ = (workspace, id);
         Err(Refused::unsupported(
             features::SNAPSHOT_DELETE,
             "this version does not delete single snapshots of volumes",
         ))
     }
 
-    /// Carries a deletion to its end that was written down. What must not be deleted any more stays.
-    pub(super) fn finish_deletion(&self, key: &Key) -> Result<(), Refused> {
+    /// Carries a deletion to its end that was written down, if it is of a snapshot of a volume; says so. What must not be deleted any
+    /// more stays. Deletions in directories are operations, which go on by themselves.
+    pub(super) fn finish_deletion(&self, key: &Key) -> Result<bool, Refused> {
         let _lock = self.ledger.lock(&[key]);
-        let Some(record) = self.ledger.get(key)? else {
-            return Ok(());
+        let record = self.ledger.get(key)?;
+        let Some(record) = record.filter(|record| !Self::is_of_directory(record)) else {
+            return Ok(false);
         };
         let found = match record.snapshot {
             Some(id) => self.volumes.snapshot_of(id)?.map(|(workspace, _)| (workspace, id)),
@@ -370,9 +501,11 @@ impl Control {
             && let Err(error) = self.remove_snapshot(&workspace, id)
         {
             tracing::warn!(%key, %error, "a deletion that was interrupted is not possible any more");
-            return self.set_phase(key, &record, LedgerPhase::Done);
+            self.set_phase(key, &record, LedgerPhase::Done)?;
+            return Ok(false);
         }
-        self.bury(key, record)
+        self.bury(key, record)?;
+        Ok(true)
     }
 
     fn set_phase(&self, key: &Key, record: &LedgerRecord, phase: LedgerPhase) -> Result<(), Refused> {

@@ -96,6 +96,12 @@ pub struct ManagedWorkspace {
     pub labels: BTreeMap<String, String>,
     /// The newest snapshot that was asked for; looked for only if one workspace is asked for.
     pub latest_snapshot: Option<SnapshotId>,
+    /// Snapshots that it has; of a directory looked for only if one workspace is asked for.
+    pub snapshots: u64,
+    /// The repository, if it is a directory.
+    pub repository: String,
+    /// What keeps it from being used, for people.
+    pub trouble: String,
 }
 
 /// What came of a request that something shall be there.
@@ -147,22 +153,17 @@ impl WorkspaceRequest {
             limit("label name in bytes", name.len(), LABEL_BYTES_MAX)?;
             limit("label value in bytes", value.len(), LABEL_BYTES_MAX)?;
         }
-        if self.capacity != Capacity::default() {
-            return Err(Refused::unsupported(
+        match self.backing {
+            Backing::Volume if self.capacity != Capacity::default() => Err(Refused::unsupported(
                 features::CAPACITY,
                 "this version does not limit what a workspace holds",
-            ));
-        }
-        match self.backing {
-            Backing::Volume => Ok(()),
-            Backing::Directory { .. } => Err(Refused::unsupported(
-                features::DIRECTORY,
-                "this version has no workspaces that are directories",
             )),
+            Backing::Volume => Ok(()),
+            Backing::Directory { .. } => Control::check_directory(self),
         }
     }
 
-    fn entry(&self, now: cairn_types::Timestamp, volume: VolumeId) -> LedgerEntry {
+    pub(super) fn entry(&self, now: cairn_types::Timestamp, volume: VolumeId) -> LedgerEntry {
         let detail = Detail {
             workspace: self.name.to_string(),
             labels: self.labels.clone(),
@@ -199,6 +200,22 @@ impl Control {
         let known = self
             .ledger
             .known(&request.key, LedgerKind::Workspace, &request.arguments())?;
+        if let Backing::Directory { .. } = request.backing {
+            let created = known.is_none() && self.make_directory(request)?;
+            let now = self.workspace(&request.key)?;
+            if now.state != ManagedState::Ready {
+                return Err(Refused::WorkspaceGone {
+                    name: request.name.to_string(),
+                    key: request.key.clone(),
+                });
+            }
+            let changed = self.change_labels(request)?;
+            return Ok(Ensured {
+                now: self.workspace(&request.key)?,
+                created,
+                changed,
+            });
+        }
         let (created, mut changed, volume) = match known {
             Some(record) => (false, Vec::new(), record.volume),
             None => match self.make_workspace(request)? {
@@ -222,6 +239,12 @@ impl Control {
 
     /// Makes a workspace with its entry, or adopts one; says which.
     fn make_workspace(&self, request: &WorkspaceRequest) -> Result<(bool, VolumeId), Refused> {
+        if let Some(owner) = self.ledger.directory(request.name.as_str()) {
+            return Err(Refused::WorkspaceOwned {
+                name: request.name.clone(),
+                owner: Some(owner),
+            });
+        }
         let mut entries = [request.entry(self.clock.now(), VolumeId(0))];
         let made = match &request.source {
             None => self.volumes.create_workspace_recorded(
@@ -281,13 +304,21 @@ impl Control {
         request: &WorkspaceRequest,
         workspace: &Workspace,
     ) -> Result<Vec<&'static str>, Refused> {
-        let mut changed = Vec::new();
         if *workspace.policy != request.export {
             return Err(Refused::unsupported(
                 features::EXPORT_UPDATE,
                 "this version does not change the export policy of an existing workspace",
             ));
         }
+        let mut changed = Vec::new();
+        changed.extend(self.change_labels(request)?);
+        if !changed.is_empty() {
+            tracing::info!(workspace = %request.name, ?changed, "changed a workspace for a controller");
+        }
+        Ok(changed)
+    }
+
+    fn change_labels(&self, request: &WorkspaceRequest) -> Result<Vec<&'static str>, Refused> {
         if let Some(record) = self.ledger.get(&request.key)?
             && Detail::of(&record).labels != request.labels
         {
@@ -302,12 +333,9 @@ impl Control {
                     ..record
                 },
             })?;
-            changed.push("labels");
+            return Ok(vec!["labels"]);
         }
-        if !changed.is_empty() {
-            tracing::info!(workspace = %request.name, ?changed, "changed a workspace for a controller");
-        }
-        Ok(changed)
+        Ok(Vec::new())
     }
 
     /// The workspace of a key, with its newest snapshot.
@@ -316,7 +344,7 @@ impl Control {
     /// `NoWorkspaceKey`, `Volumes`.
     pub fn workspace(&self, key: &Key) -> Result<ManagedWorkspace, Refused> {
         let missing = || Refused::NoWorkspaceKey { key: key.clone() };
-        let mut found = self.managed_workspace(key)?.ok_or_else(missing)?;
+        let mut found = self.managed_workspace(key, true)?.ok_or_else(missing)?;
         if let Some(workspace) = &found.workspace {
             found.latest_snapshot = match self.volumes.resolve(&workspace.name, &SnapshotReference::Latest) {
                 Ok(snapshot) => Some(snapshot.id),
@@ -327,11 +355,14 @@ impl Control {
         Ok(found)
     }
 
-    fn managed_workspace(&self, key: &Key) -> Result<Option<ManagedWorkspace>, Refused> {
+    fn managed_workspace(&self, key: &Key, with_snapshots: bool) -> Result<Option<ManagedWorkspace>, Refused> {
         let record = self.ledger.get(key)?;
         let Some(record) = record.filter(|record| record.kind == LedgerKind::Workspace) else {
             return Ok(None);
         };
+        if Self::is_of_directory(&record) {
+            return self.managed_directory(key, &record, with_snapshots).map(Some);
+        }
         let workspace = self.volumes.workspace_of(record.volume);
         let state = match (record.phase, &workspace) {
             (LedgerPhase::Deleted, _) => ManagedState::Deleted,
@@ -347,10 +378,13 @@ impl Control {
             volume: record.volume,
             state,
             backing: Backing::Volume,
-            workspace,
             capacity: Capacity::default(),
             labels: detail.labels,
             latest_snapshot: None,
+            snapshots: workspace.as_ref().map_or(0, |workspace| workspace.snapshots),
+            repository: String::new(),
+            trouble: String::new(),
+            workspace,
         }))
     }
 
@@ -367,7 +401,7 @@ impl Control {
         let next = (keys.len() == limit).then(|| keys.last().cloned()).flatten();
         let mut found = Vec::with_capacity(keys.len());
         for key in &keys {
-            found.extend(self.managed_workspace(&Key::stored(key))?);
+            found.extend(self.managed_workspace(&Key::stored(key), false)?);
         }
         Ok((found, next))
     }
@@ -398,6 +432,12 @@ impl Control {
                 ..record
             },
         }];
+        if Self::is_of_directory(&entries[0].record) {
+            let gone = self.drop_directory(&entries[0].record)?;
+            self.ledger.put(&entries[0])?;
+            tracing::info!(%key, already_gone = gone, "looking after a directory no more for a controller");
+            return Ok(gone);
+        }
         let volume = entries[0].record.volume;
         let gone = match self.volumes.workspace_of(volume) {
             None => true,

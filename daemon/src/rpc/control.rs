@@ -1,13 +1,13 @@
 //! The service `Control`: requests are checked for their form and handed to [`crate::control::Control`], which decides.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cairn_api::convert;
 use cairn_api::proto::control_server::Control as ControlService;
 use cairn_api::proto::{self};
 use cairn_api::{ApiError, Reason};
+use cairn_snapshot::archive::Progress;
 use cairn_types::SnapshotId;
 use tonic::{Request, Response, Status};
 
@@ -97,12 +97,12 @@ impl Service {
     }
 }
 
-/// Sets a flag when it is dropped: the client has gone away, or has its answer.
-struct CancelOnDrop(Arc<AtomicBool>);
+/// Cancels when it is dropped: the client has gone away, or has its answer.
+struct CancelOnDrop(Arc<Progress>);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.cancel();
     }
 }
 
@@ -264,14 +264,17 @@ impl ControlService for Service {
         &self,
         request: Request<proto::VerifySnapshotRequest>,
     ) -> Result<Response<proto::VerifySnapshotResponse>, Status> {
-        self.led(request.into_inner().fence, |_| {
-            Err(Refused::unsupported(
-                features::VERIFY,
-                "this version does not read snapshots of volumes to verify them; every block is compared with its \
-                 checksum whenever it is read",
-            ))
-        })
-        .await
+        use proto::verify_snapshot_request::Which;
+        let request = request.into_inner();
+        let which = match request.which {
+            Some(Which::Key(key)) => messages::by_key(&key)?,
+            Some(Which::Place(place)) => messages::by_place(&place)?,
+            None => messages::by_key("")?,
+        };
+        let operation = self
+            .led(request.fence, move |control| control.verify_snapshot(&which))
+            .await?;
+        Ok(Response::new(proto::VerifySnapshotResponse { operation }))
     }
 
     async fn plan_restore(
@@ -281,10 +284,10 @@ impl ControlService for Service {
         let request = request.into_inner();
         let name = convert::workspace_name(&request.workspace)?;
         let snapshot = convert::reference(&request.snapshot)?;
-        let cancelled = Arc::new(AtomicBool::new(false));
-        let _cancel = CancelOnDrop(Arc::clone(&cancelled));
+        let progress = Arc::new(Progress::new());
+        let _cancel = CancelOnDrop(Arc::clone(&progress));
         let plan = self
-            .look(move |control| control.plan_restore(&name, &snapshot, &request.paths, &cancelled))
+            .look(move |control| control.plan_restore(&name, &snapshot, &request.paths, &progress))
             .await?;
         Ok(Response::new(proto::PlanRestoreResponse {
             snapshot: plan.snapshot.to_string(),

@@ -2,7 +2,7 @@
 
 use cairn_api::{ApiError, Reason};
 
-use super::errors;
+use super::{directory_errors, errors};
 use crate::control::Refused;
 
 /// What a client is told about a request that was not carried out.
@@ -82,6 +82,11 @@ pub fn api_error(refused: Refused) -> ApiError {
             .detail("what", what)
             .detail("found", found)
             .detail("limit", limit),
+        Refused::StillRunning { operation } => error(Reason::OperationRunning)
+            .remedy("repeat the request, or watch the operation")
+            .detail("operation", operation),
+        Refused::Operation { error } => *error,
+        Refused::Directories(error) => directory_errors::api_error(&error),
         Refused::Volumes(error) => errors::api_error(error),
     }
 }
@@ -160,6 +165,7 @@ mod tests {
                 Reason::LimitExceeded,
                 &["found", "limit", "what"],
             ),
+            (Refused::StillRunning { operation: text() }, Reason::OperationRunning, &["operation"]),
             (Refused::Volumes(ControlError::NoSpace), Reason::NoSpace, &[]),
         ];
         for (refused, reason, details) in cases {

@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use cairn_api::convert::{self, policy_message, timestamp_message};
 use cairn_api::proto;
+use cairn_snapshot::engine::EngineKind;
 use cairn_types::{Clock, SnapshotId};
 use tonic::Status;
 
-use super::{control_errors, messages, workspaces};
+use super::{archive_messages, control_errors, messages, workspaces};
 use crate::control::{
     Backing, Capacity, Fence, Key, ManagedRestore, ManagedSnapshot, ManagedState, ManagedWorkspace, Refused,
-    RestoreRequest, RestoreTarget, SnapshotRequest, SnapshotWhich, Source, WorkspaceRequest, features,
+    RestoreRequest, RestoreTarget, SnapshotRequest, SnapshotWhich, Source, Verified, WorkspaceRequest, features,
 };
 use crate::node::Node;
+use crate::operations::Operation;
 use crate::system::SystemClock;
 
 /// The versions of the contract that are spoken.
@@ -164,6 +166,8 @@ pub(super) fn by_place(place: &proto::SnapshotPlace) -> Result<SnapshotWhich, St
 
 fn state(state: ManagedState) -> i32 {
     let state = match state {
+        ManagedState::Running => proto::ManagedState::Running,
+        ManagedState::Failed => proto::ManagedState::Failed,
         ManagedState::Ready => proto::ManagedState::Ready,
         ManagedState::Interrupted => proto::ManagedState::Interrupted,
         ManagedState::Deleting => proto::ManagedState::Deleting,
@@ -187,7 +191,12 @@ pub(super) fn workspace(managed: &ManagedWorkspace, node: &Node) -> proto::Manag
     let told = proto::ManagedWorkspace {
         key: managed.key.to_string(),
         name: managed.name.clone(),
-        id: node.workspace_id(managed.volume),
+        id: match managed.repository.as_str() {
+            "" => node.workspace_id(managed.volume),
+            repository => repository.to_owned(),
+        },
+        snapshots: managed.snapshots,
+        trouble: managed.trouble.clone(),
         state: state(managed.state),
         backing: Some(backing),
         capacity_bytes: managed.capacity.bytes,
@@ -207,7 +216,6 @@ pub(super) fn workspace(managed: &ManagedWorkspace, node: &Node) -> proto::Manag
         export: Some(policy_message(&workspace.policy)),
         used_bytes: workspace.bytes,
         used_inodes: workspace.inodes,
-        snapshots: workspace.snapshots,
         created: Some(timestamp_message(workspace.created)),
         forked_from: workspace.forked_from.map(|id| id.to_string()),
         mount_options: workspaces::mount_options(workspaces::reachable(nfs.ip()), nfs.port()),
@@ -216,7 +224,11 @@ pub(super) fn workspace(managed: &ManagedWorkspace, node: &Node) -> proto::Manag
 }
 
 pub(super) fn snapshot(managed: &ManagedSnapshot) -> proto::ManagedSnapshot {
+    let (operation, progress, failure) = work(managed.operation.as_ref(), managed.state);
     let told = proto::ManagedSnapshot {
+        operation,
+        progress,
+        failure,
         key: managed.key.clone().unwrap_or_default(),
         id: managed.id.map(|id| id.to_string()).unwrap_or_default(),
         workspace: managed.workspace.clone(),
@@ -226,30 +238,61 @@ pub(super) fn snapshot(managed: &ManagedSnapshot) -> proto::ManagedSnapshot {
         degraded: managed.degraded.clone(),
         ..proto::ManagedSnapshot::default()
     };
-    let Some(snapshot) = &managed.snapshot else {
+    let Some(facts) = &managed.facts else {
         return told;
     };
-    let plain = messages::snapshot(snapshot);
+    let verification = match facts.verified {
+        Verified::No => proto::Verification::NotVerified,
+        Verified::Yes => proto::Verification::Verified,
+        Verified::Damaged => proto::Verification::Damaged,
+    };
     proto::ManagedSnapshot {
-        safety: plain.origin() == proto::SnapshotOrigin::Safety,
-        created: plain.created,
-        note: plain.note,
-        tags: plain.tags,
-        inodes: plain.inodes,
-        bytes: plain.bytes,
+        safety: facts.safety,
+        created: Some(timestamp_message(facts.created)),
+        note: facts.note.clone(),
+        tags: facts.tags.clone(),
+        inodes: facts.inodes,
+        bytes: facts.bytes,
+        tree_hash: facts.tree_hash.clone().unwrap_or_default(),
+        verification: verification.into(),
+        pinned_until: facts.pinned_until.map(timestamp_message),
         ..told
     }
 }
 
+/// The operation of something that is not done, its progress, and why it failed.
+fn work(
+    operation: Option<&Arc<Operation>>,
+    state: ManagedState,
+) -> (String, Option<proto::Progress>, Option<proto::Failure>) {
+    let Some(operation) = operation else {
+        return (String::new(), None, None);
+    };
+    let told = archive_messages::operation(operation);
+    match state {
+        ManagedState::Running => (told.id, told.progress, None),
+        ManagedState::Failed => (String::new(), None, told.failure),
+        ManagedState::Ready
+        | ManagedState::Interrupted
+        | ManagedState::Deleting
+        | ManagedState::Deleted
+        | ManagedState::Lost => (String::new(), None, None),
+    }
+}
+
 pub(super) fn restore(managed: &ManagedRestore) -> proto::ManagedRestore {
+    let (operation, progress, failure) = work(managed.operation.as_ref(), managed.state);
     proto::ManagedRestore {
+        operation,
+        progress,
+        failure,
         key: managed.key.to_string(),
         workspace: managed.workspace.clone(),
         snapshot: managed.snapshot.map(|id| id.to_string()).unwrap_or_default(),
         new_workspace: managed.new_workspace.clone(),
         state: state(managed.state),
         safety: managed.safety.map(|id| id.to_string()),
-        ended: Some(timestamp_message(managed.ended)),
+        ended: (managed.state == ManagedState::Ready).then(|| timestamp_message(managed.ended)),
         ..proto::ManagedRestore::default()
     }
 }
@@ -266,7 +309,10 @@ pub(super) fn info(node: &Arc<Node>) -> proto::GetInfoResponse {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         api_versions: names(API_VERSIONS),
         features: names(features::SUPPORTED),
-        engines: names(&[crate::control::VOLUME_ENGINE]),
+        engines: std::iter::once(crate::control::VOLUME_ENGINE)
+            .chain(EngineKind::ALL.iter().map(|engine| engine.text()))
+            .map(str::to_owned)
+            .collect(),
         capacity_bytes: disk
             .as_ref()
             .map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize)),

@@ -82,7 +82,7 @@ pub(super) fn storage(kind: ErrorKind, message: String) -> ApiError {
 }
 
 /// What a client is told about an operation that was not started.
-pub fn start_error(error: StartError) -> ApiError {
+pub fn start_error(error: &StartError) -> ApiError {
     let message = error.to_string();
     match error {
         StartError::TooMany { running, limit } => ApiError::new(Reason::OperationsTooMany, message)

@@ -93,6 +93,10 @@ metadata.write_buffer_bytes = "4MiB"
 content.segment_bytes = 16777216
 limits.disk_reserve_bytes = "2GiB"
 limits.shutdown_seconds = 3
+directories.roots = ["/data", "/srv/models"]
+directories.jobs_max = 2
+directories.verify_bytes_per_second = "1MiB"
+directories.verify_again_days = 0
 log.format = "json"
 log.level = "trace"
 "#;
@@ -112,6 +116,10 @@ log.level = "trace"
         segment_bytes: 16 << 20,
         disk_reserve_bytes: 2 << 30,
         shutdown: Duration::from_secs(3),
+        directories_roots: vec!["/data".into(), "/srv/models".into()],
+        directories_jobs_max: 2,
+        directories_verify_bytes_per_second: 1 << 20,
+        directories_verify_again_days: 0,
         log_format: LogFormat::Json,
         log_level: LogLevel::Trace,
         stores: Vec::new(),
@@ -378,6 +386,10 @@ fn bad_values_are_named_with_their_line() {
         "\ncontent.segment_bytes = -5",
         "\nlimits.disk_reserve_bytes = 0",
         "\nlimits.shutdown_seconds = 0",
+        "\ndirectories.roots = ['data']",
+        "\ndirectories.roots = '/data'",
+        "\ndirectories.jobs_max = 0",
+        "\ndirectories.verify_again_days = 5000",
         "\nlog.format = 'xml'",
         "\nlog.level = 'INFO'",
         "\nlog.level = 'info'\nlog.level = 'info'",
