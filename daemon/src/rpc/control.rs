@@ -53,7 +53,7 @@ impl Service {
     }
 
     /// Carries out a request that changes nothing.
-    async fn look<T: Send + 'static>(
+    async fn asked<T: Send + 'static>(
         &self,
         request: impl FnOnce(&Control) -> Result<T, Refused> + Send + 'static,
     ) -> Result<T, Status> {
@@ -77,7 +77,7 @@ impl Service {
         request: impl FnOnce(&Control) -> Result<T, Refused> + Send + 'static,
     ) -> Result<T, Status> {
         let fence = messages::fence(fence)?;
-        self.look(move |control| control.led(&fence, request)).await
+        self.asked(move |control| control.led(&fence, request)).await
     }
 
     /// The same for what a drained node does too.
@@ -87,7 +87,7 @@ impl Service {
         request: impl FnOnce(&Control) + Send + 'static,
     ) -> Result<(), Status> {
         let fence: Fence = messages::fence(fence)?;
-        self.look(move |control| {
+        self.asked(move |control| {
             control.led_while_drained(&fence, |control| {
                 request(control);
                 Ok(())
@@ -140,7 +140,7 @@ impl ControlService for Service {
         request: Request<proto::GetManagedWorkspaceRequest>,
     ) -> Result<Response<proto::GetManagedWorkspaceResponse>, Status> {
         let key = messages::key("key", &request.into_inner().key)?;
-        let found = self.look(move |control| control.workspace(&key)).await?;
+        let found = self.asked(move |control| control.workspace(&key)).await?;
         Ok(Response::new(proto::GetManagedWorkspaceResponse {
             workspace: Some(messages::workspace(&found, &self.node)),
         }))
@@ -153,7 +153,7 @@ impl ControlService for Service {
         let request = request.into_inner();
         let limit = page_size(request.page_size);
         let (found, next) = self
-            .look(move |control| control.workspaces(&request.page_token, limit))
+            .asked(move |control| control.workspaces(&request.page_token, limit))
             .await?;
         let workspaces = found
             .iter()
@@ -213,7 +213,7 @@ impl ControlService for Service {
         request: Request<proto::GetSnapshotByKeyRequest>,
     ) -> Result<Response<proto::GetSnapshotByKeyResponse>, Status> {
         let key = messages::key("key", &request.into_inner().key)?;
-        let found = self.look(move |control| control.snapshot(&key)).await?;
+        let found = self.asked(move |control| control.snapshot(&key)).await?;
         Ok(Response::new(proto::GetSnapshotByKeyResponse {
             snapshot: Some(messages::snapshot(&found)),
         }))
@@ -235,7 +235,7 @@ impl ControlService for Service {
         };
         let limit = page_size(request.page_size);
         let page = self
-            .look(move |control| control.snapshots(&name, after, limit))
+            .asked(move |control| control.snapshots(&name, after, limit))
             .await?;
         Ok(Response::new(proto::ListManagedSnapshotsResponse {
             snapshots: page.snapshots.iter().map(messages::snapshot).collect(),
@@ -287,7 +287,7 @@ impl ControlService for Service {
         let progress = Arc::new(Progress::new());
         let _cancel = CancelOnDrop(Arc::clone(&progress));
         let plan = self
-            .look(move |control| control.plan_restore(&name, &snapshot, &request.paths, &progress))
+            .asked(move |control| control.plan_restore(&name, &snapshot, &request.paths, &progress))
             .await?;
         Ok(Response::new(proto::PlanRestoreResponse {
             snapshot: plan.snapshot.to_string(),
@@ -319,7 +319,7 @@ impl ControlService for Service {
         request: Request<proto::GetRestoreByKeyRequest>,
     ) -> Result<Response<proto::GetRestoreByKeyResponse>, Status> {
         let key = messages::key("key", &request.into_inner().key)?;
-        let found = self.look(move |control| control.restore(&key)).await?;
+        let found = self.asked(move |control| control.restore(&key)).await?;
         Ok(Response::new(proto::GetRestoreByKeyResponse {
             restore: Some(messages::restore(&found)),
         }))
