@@ -271,12 +271,6 @@ impl Control {
         place: &Place,
         known: Option<LedgerRecord>,
     ) -> Result<Ensured<ManagedSnapshot>, Refused> {
-        if !request.compression.is_empty() || request.compression_level != 0 {
-            return Err(Refused::unsupported(
-                "snapshot-compression",
-                "how a directory's snapshots are compressed is said in its configuration: leave compression out",
-            ));
-        }
         let created = known.is_none();
         let record = match known {
             Some(record) => record,
@@ -334,6 +328,11 @@ impl Control {
             template: (!request.template.is_empty()).then(|| request.template.clone()),
             engine,
             paths: paths(&request.paths)?,
+            compression: match (request.compression.as_str(), request.compression_level) {
+                ("", _) => None,
+                (name, 0) => Some(name.to_owned()),
+                (name, level) => Some(format!("{name}:{level}")),
+            },
             key: Some(request.key.as_str().to_owned()),
             asker: asker(&request.key),
             ..SaveRequest::default()

@@ -60,6 +60,8 @@ pub struct SaveRequest {
     pub engine: Option<String>,
     /// See `engine`.
     pub engine_default: Option<String>,
+    /// How the data is compressed, in the words of the configuration; nothing: as configured.
+    pub compression: Option<String>,
     /// Only these paths; none: those of the template, or everything.
     #[serde(with = "text::list")]
     pub paths: Vec<RelativePath>,

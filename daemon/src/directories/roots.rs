@@ -181,7 +181,8 @@ mod tests {
         for given in ["root/a", "real/a"] {
             assert_eq!(roots.reach(&at.join(given)).unwrap().path, at.join("real/a"));
         }
-        let (parent, name) = roots.reach_parent(Path::new(&at.join("root/a/new"))).unwrap();
+        let new = at.join("root/a/new");
+        let (parent, name) = roots.reach_parent(&new).unwrap();
         assert_eq!((parent.path, name.to_str()), (at.join("real/a"), Some("new")));
         assert!(roots.reach_parent(&at.join("root")).is_err());
     }

@@ -20,6 +20,7 @@ use cairn_snapshot::operations::restore;
 use cairn_snapshot::operations::save::{self, Saved};
 use cairn_snapshot::operations::snapshots::manifest;
 use cairn_snapshot::operations::{OperationError, verify};
+use cairn_snapshot::repository::config::Compression;
 use cairn_snapshot::repository::idempotency::save_description;
 use cairn_snapshot::repository::templates::{Filled, Moment};
 use cairn_snapshot::repository::{self, Origin, Reached, Repository, RepositoryError, RequestKey};
@@ -123,6 +124,7 @@ pub fn prepare(
     }
     let word = wished.or_else(|| request.engine_default.clone());
     saving.engine = EngineKind::requested(word.as_deref().unwrap_or_default())?;
+    saving.compression = request.compression.as_deref().map(compression).transpose()?;
     saving.skip_unchanged = request.skip_unchanged;
     saving.wait = request.asker.wait();
     if let Some(schedule) = &request.schedule {
@@ -131,6 +133,13 @@ pub fn prepare(
         };
     }
     Ok(saving)
+}
+
+/// How data is compressed, by the words of the configuration. Errors: they say nothing.
+pub fn compression(words: &str) -> Result<Compression, DirectoriesError> {
+    words.parse().map_err(|error| DirectoriesError::Invalid {
+        what: format!("{words:?} is no compression: {error}"),
+    })
 }
 
 /// A template with its placeholders filled, for the moment `now`.

@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Service, archive_messages, directory_errors, directory_messages as messages, errors};
 use crate::directories::requests::{ACTOR_BYTES_MAX, WAIT_DEFAULT, WAIT_MAX};
+use crate::directories::work::compression;
 use crate::directories::{
     Asker, CollectRequest, DeleteRequest, Directories, DirectoriesError, DirectoryRef, ForkRequest, Job,
     LabelsRequest, RegisterRequest, Registered, RestoreRequest, SaveRequest, UnsavedChanges, VerifyRequest,
@@ -114,12 +115,16 @@ impl Contract for Service {
         for engine in [&request.engine, &request.engine_default].into_iter().flatten() {
             EngineKind::requested(engine).map_err(|error| told(error.into()))?;
         }
+        if let Some(words) = &request.compression {
+            compression(words).map_err(told)?;
+        }
         let wanted = SaveRequest {
             tags: convert::tags(&request.tags)?.into_iter().collect(),
             note: request.note,
             template: request.template,
             engine: request.engine,
             engine_default: request.engine_default,
+            compression: request.compression,
             paths: paths(&request.paths)?,
             key: request.key,
             skip_unchanged: request.skip_unchanged,

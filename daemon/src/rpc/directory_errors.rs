@@ -215,7 +215,7 @@ fn operation_error(error: &OperationError) -> ApiError {
         OperationError::Occupied { path } => return at(told(Reason::DirectoryOccupied, error), path),
         OperationError::Cancelled => Reason::Cancelled,
         OperationError::Engine(engine) => engine_reason(engine),
-        OperationError::NoEngine { .. } => Reason::EngineUnavailable,
+        OperationError::NoEngine { .. } | OperationError::Compression { .. } => Reason::EngineUnavailable,
         OperationError::Chunks(error) => chunks_reason(error),
         OperationError::Archive(error) => archive_reason(error),
         OperationError::StoreUrl(_) => Reason::StoreUrlInvalid,
