@@ -16,6 +16,10 @@
 //! | `SNAPSHOT_NOT_FOUND` | NOT_FOUND | `workspace`, `reference` |
 //! | `SNAPSHOT_FOREIGN` | FAILED_PRECONDITION | `workspace`, `reference`, `owner` |
 //! | `SNAPSHOT_AMBIGUOUS` | FAILED_PRECONDITION | `workspace`, `reference`, `candidates` |
+//! | `SNAPSHOT_IN_USE` | FAILED_PRECONDITION | `workspace`, `snapshot`, `users` |
+//! | `PIN_NOT_FOUND` | NOT_FOUND | `snapshot`, `pin` |
+//! | `KEY_CONFLICT` | FAILED_PRECONDITION | `key`, `snapshot` |
+//! | `OVER_CAPACITY` | RESOURCE_EXHAUSTED | `workspace`, `resource`, `found`, `limit` |
 //! | `LIMIT_EXCEEDED` | INVALID_ARGUMENT | `what`, `found`, `limit` |
 //! | `FEATURE_UNSUPPORTED` | UNIMPLEMENTED | `feature` |
 //! | `NO_SPACE` | RESOURCE_EXHAUSTED | |
@@ -73,7 +77,6 @@
 //! | `INTERRUPTED` | ABORTED | `operation` |
 //! | `CANCELLED` | CANCELLED | `operation` |
 //! | `KEY_INVALID` | INVALID_ARGUMENT | `field`, `key` |
-//! | `KEY_CONFLICT` | ALREADY_EXISTS | `key`, `fields` |
 //! | `KEY_DELETED` | FAILED_PRECONDITION | `key` |
 //! | `LEDGER_FULL` | RESOURCE_EXHAUSTED | `limit` |
 //! | `FENCE_INVALID` | INVALID_ARGUMENT | `field` |
@@ -86,7 +89,6 @@
 //! | `WORKSPACE_GONE` | FAILED_PRECONDITION | `workspace`, `key` |
 //! | `SNAPSHOT_GONE` | FAILED_PRECONDITION | `snapshot`, `key` |
 //! | `RESTORE_NOT_FOUND` | NOT_FOUND | `key` |
-//! | `CAPACITY_BELOW_USED` | FAILED_PRECONDITION | `what`, `capacity`, `used` |
 //! | `BACKING_INVALID` | INVALID_ARGUMENT | `field` |
 //! | `PAGE_INVALID` | INVALID_ARGUMENT | `page_token` |
 //! | `SHUTTING_DOWN` | UNAVAILABLE | |
@@ -96,7 +98,7 @@
 //!
 //! `DAEMON_UNREACHABLE` and `UNRECOGNIZED` are said by clients and never travel: the first for a connection that does not
 //! come about or breaks, the second for an answer that this version of the client does not understand. `candidates` is a
-//! list of identities with a comma between them.
+//! list of identities with a comma between them, `users` a list of sentences with a semicolon between them.
 
 use tonic::Code;
 
@@ -152,6 +154,14 @@ reasons! {
     SnapshotForeign = "SNAPSHOT_FOREIGN", FailedPrecondition;
     /// Several snapshots fit the prefix.
     SnapshotAmbiguous = "SNAPSHOT_AMBIGUOUS", FailedPrecondition;
+    /// Somebody uses the snapshot.
+    SnapshotInUse = "SNAPSHOT_IN_USE", FailedPrecondition;
+    /// The snapshot has no pin of that number.
+    PinNotFound = "PIN_NOT_FOUND", NotFound;
+    /// The idempotency key was used for another request.
+    KeyConflict = "KEY_CONFLICT", FailedPrecondition;
+    /// The workspace would hold more than it may, or holds more.
+    OverCapacity = "OVER_CAPACITY", ResourceExhausted;
     /// An argument is beyond a limit.
     LimitExceeded = "LIMIT_EXCEEDED", InvalidArgument;
     /// The request needs a feature that this server does not have.
@@ -266,8 +276,6 @@ reasons! {
     Cancelled = "CANCELLED", Cancelled;
     /// The text is no key.
     KeyInvalid = "KEY_INVALID", InvalidArgument;
-    /// Something else was asked for under the key before.
-    KeyConflict = "KEY_CONFLICT", AlreadyExists;
     /// What was made under the key has been deleted under it.
     KeyDeleted = "KEY_DELETED", FailedPrecondition;
     /// The ledger of keys is full.
@@ -292,8 +300,6 @@ reasons! {
     SnapshotGone = "SNAPSHOT_GONE", FailedPrecondition;
     /// Nothing is known of a restore under the key.
     RestoreNotFound = "RESTORE_NOT_FOUND", NotFound;
-    /// The capacity is less than what is used.
-    CapacityBelowUsed = "CAPACITY_BELOW_USED", FailedPrecondition;
     /// What shall hold the data cannot.
     BackingInvalid = "BACKING_INVALID", InvalidArgument;
     /// The text is no place in a list.

@@ -81,9 +81,13 @@ impl Exit {
             | Reason::SnapshotNotFound
             | Reason::StoreNotFound
             | Reason::ArchiveNotFound
+            | Reason::PinNotFound
             | Reason::OperationNotFound => Exit::NotFound,
             Reason::WorkspaceExists
             | Reason::WorkspaceHasSnapshots
+            | Reason::SnapshotInUse
+            | Reason::KeyConflict
+            | Reason::OverCapacity
             | Reason::StoreForeign
             | Reason::StoreConflict
             | Reason::OperationsTooMany

@@ -78,6 +78,8 @@ pub mod features {
     pub const SUPPORTED: &[&str] = &[
         VOLUME,
         DIRECTORY,
+        EXPORT_UPDATE,
+        CAPACITY,
         SNAPSHOT_LABELS,
         SNAPSHOT_PATHS,
         SNAPSHOT_TEMPLATES,

@@ -10,6 +10,7 @@ use cairn_types::Timestamp;
 use cairn_vfs::control::Usage;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
@@ -141,10 +142,46 @@ fn encode_usage(encoder: &mut DescriptorEncoder<'_>, usage: &Usage) -> Result<()
             "Below this many free bytes, changes that need room are refused",
             usage.disk_reserve_bytes,
         ),
+        (
+            "sweep_branches_left",
+            "Branches that the sweep under way has still to look at",
+            usage.swept.branches_left,
+        ),
     ];
     gauges
         .into_iter()
-        .try_for_each(|(name, help, value)| gauge(encoder, name, help, value.cast_signed()))
+        .try_for_each(|(name, help, value)| gauge(encoder, name, help, value.cast_signed()))?;
+    let counters = [
+        (
+            "sweep_versions_scanned",
+            "Versions of metadata that the sweep has looked at",
+            usage.swept.versions_scanned,
+        ),
+        (
+            "sweep_versions_removed",
+            "Versions of metadata that the sweep has removed, since nobody could see them any more",
+            usage.swept.versions_removed,
+        ),
+        (
+            "sweep_metadata_bytes",
+            "Bytes of the keys and values that the sweep has removed",
+            usage.swept.metadata_bytes,
+        ),
+        (
+            "sweep_segments",
+            "Segments of the content log that the sweep has freed",
+            usage.swept.segments,
+        ),
+        (
+            "sweep_log_bytes",
+            "Bytes of the segments that the sweep has freed",
+            usage.swept.log_bytes,
+        ),
+    ];
+    counters.into_iter().try_for_each(|(name, help, value)| {
+        let counter = ConstCounter::new(value);
+        counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
+    })
 }
 
 /// Beyond 2^63 a value would turn negative; no count of bytes or files gets there.

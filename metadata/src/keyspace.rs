@@ -12,6 +12,7 @@
 //! | `U` | usage of a branch | branch u64 | [`branch`] |
 //! | `S` | snapshot | volume u64, sequence u64 | [`snapshot`] |
 //! | `I` | snapshot by id | id, 16 bytes | [`snapshot`] |
+//! | `K` | idempotency key of a snapshot | volume u64, the key | [`snapshot`] |
 //! | `O` | orphan: a removed inode whose extents wait for the sweep | branch u64, inode u64 | [`branch`] |
 //! | `D` | change note | branch u64, epoch u64, inode u64 | [`note`] |
 //! | `P` | import that is not finished | name of the workspace | [`import`] |

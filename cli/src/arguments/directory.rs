@@ -52,7 +52,7 @@ pub struct SaveArguments {
     /// release or work; what is given besides wins, and tags come together
     #[arg(long, value_name = "NAME")]
     pub template: Option<String>,
-    /// A key of yours: a second request with it gets the first one's snapshot
+    /// A key of yours: a second request with it gets the first one's snapshot. Of a workspace, too
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
     /// Make no snapshot if nothing has changed since the newest one
@@ -178,16 +178,16 @@ pub struct VerifyArguments {
     pub rate: Option<u64>,
 }
 
-/// A snapshot of a directory whose labels are changed.
+/// A snapshot that is deleted, or whose labels are changed.
 #[derive(Debug, Args)]
 pub struct LabelTarget {
-    /// The directory
-    #[arg(value_name = "DIRECTORY")]
+    /// The directory; or WORKSPACE@SNAPSHOT, and then no SNAPSHOT follows
+    #[arg(value_name = "TARGET")]
     pub target: OsString,
-    /// `latest`, `latest~N`, a tag, an id or at least 4 first digits of one
+    /// Of a directory: `latest`, `latest~N`, a tag, an id or at least 4 first digits of one
     #[arg(value_name = "SNAPSHOT")]
-    pub reference: String,
-    /// Wait at most so long while somebody else works in the repository
+    pub reference: Option<String>,
+    /// Of a directory: wait at most so long while somebody else works in the repository
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub wait: u64,
 }
@@ -198,7 +198,7 @@ pub struct TagArguments {
     #[command(flatten)]
     pub of: LabelTarget,
     /// Tags that it gets
-    #[arg(value_name = "TAG", required_unless_present = "remove")]
+    #[arg(value_name = "TAG")]
     pub add: Vec<String>,
     /// Tag that it loses; may be repeated
     #[arg(long, value_name = "TAG")]
@@ -212,7 +212,7 @@ pub struct NoteArguments {
     pub of: LabelTarget,
     /// The words; "" for none
     #[arg(value_name = "TEXT")]
-    pub note: String,
+    pub note: Option<String>,
 }
 
 /// A new pin.
@@ -234,11 +234,7 @@ pub struct UnpinArguments {
     #[command(flatten)]
     pub of: LabelTarget,
     /// The pin's number
-    #[arg(
-        value_name = "NUMBER",
-        required_unless_present = "all",
-        conflicts_with = "all"
-    )]
+    #[arg(value_name = "NUMBER")]
     pub number: Option<u64>,
     /// All pins of the snapshot
     #[arg(long)]
@@ -302,7 +298,7 @@ pub enum CollectCommand {
     },
 }
 
-/// Commands that take plain directories and nothing else.
+/// Commands that take plain directories, some of them also snapshots of workspaces.
 #[derive(Debug, Subcommand)]
 pub enum DirectoryCommand {
     /// Put a plain directory under version control
@@ -350,32 +346,33 @@ pub enum DirectoryCommand {
         snapshots that cannot be read at all, whose error tells why."
     )]
     Verify(VerifyArguments),
-    /// Change the tags of a snapshot of a directory
+    /// Change the tags of a snapshot
     #[command(
-        after_help = "Examples:\n  cairn tag . 3f0c good\n  cairn tag . good better --remove good\n\n\
+        after_help = "Examples:\n  cairn tag . 3f0c good\n  cairn tag . good better --remove good\n  cairn tag model@3f0c good\n\n\
         --json prints {\"snapshot\":{…}} with the object that `cairn history --json` prints."
     )]
     Tag(TagArguments),
-    /// Change the note of a snapshot of a directory
-    #[command(after_help = "Example:\n  cairn note . v1 'before the migration'\n\n\
+    /// Change the note of a snapshot
+    #[command(after_help = "Examples:\n  cairn note . v1 'before the migration'\n  cairn note model@v1 'before the migration'\n\n\
         --json prints {\"snapshot\":{…}} with the object that `cairn history --json` prints.")]
     Note(NoteArguments),
-    /// Keep a snapshot of a directory from being removed
+    /// Keep a snapshot from being removed
     #[command(
-        after_help = "Examples:\n  cairn pin . v1 --reason 'shipped to customers'\n  cairn pin . latest --for 30d\n\n\
+        after_help = "Examples:\n  cairn pin . v1 --reason 'shipped to customers'\n  cairn pin . latest --for 30d\n  cairn pin model@v1 --for 30d\n\n\
         --json prints {\"snapshot\":{…},\"pin\":1}: the object that `cairn history --json` prints, and the pin's number."
     )]
     Pin(PinArguments),
-    /// Remove a pin of a snapshot of a directory
-    #[command(after_help = "Examples:\n  cairn unpin . v1 1\n  cairn unpin . v1 --all\n\n\
+    /// Remove a pin of a snapshot
+    #[command(after_help = "Examples:\n  cairn unpin . v1 1\n  cairn unpin . v1 --all\n  cairn unpin model@v1 1\n\n\
         --json prints {\"snapshot\":{…},\"removed\":[1]}: the object that `cairn history --json` prints, and the pins that \
         are gone.")]
     Unpin(UnpinArguments),
-    /// Delete a snapshot of a directory
+    /// Delete a snapshot
     #[command(
-        after_help = "One that is pinned, read, or where the directory's content comes from is kept.\n\n\
-        Example:\n  cairn delete . 3f0c --yes\n\n\
-        --json prints {\"removed\":[\"3f0c…\"],\"entries\":…}."
+        after_help = "One that is pinned, read, where the directory's content comes from, or that a workspace was forked from is kept.\n\n\
+        Examples:\n  cairn delete . 3f0c --yes\n  cairn delete model@3f0c --yes\n\n\
+        --json prints {\"removed\":[\"3f0c…\"],\"entries\":…}; of a workspace {\"removed\":[\"3f0c…\"]}: the space is freed in the \
+        background."
     )]
     Delete(DeleteArguments),
     /// Remove snapshots of a directory that retention does not keep

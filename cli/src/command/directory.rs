@@ -30,7 +30,7 @@ mod graph;
 mod history;
 mod import;
 mod init;
-mod labels;
+pub(super) mod labels;
 mod preview;
 mod restore;
 mod save;
@@ -49,7 +49,7 @@ const ENGINE_VARIABLE: &str = "JVS_SNAPSHOT_ENGINE";
 /// Seconds that are waited for others, unless an option says something else.
 const WAIT_SECONDS: u64 = 60;
 
-/// Commands that take directories and nothing else.
+/// Commands on directories.
 pub(super) fn run(session: &mut Session, command: DirectoryCommand) -> Result<(), Failure> {
     match command {
         DirectoryCommand::Init(arguments) => init::run(session, arguments),

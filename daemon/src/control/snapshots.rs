@@ -5,8 +5,8 @@ use cairn_metadata::{LedgerKind, LedgerPhase, LedgerRecord};
 use cairn_snapshot::engine::EngineKind;
 use std::sync::Arc;
 
-use cairn_types::{SnapshotId, Tag, Timestamp, VolumeId, WorkspaceName};
-use cairn_vfs::control::{NewSnapshot, Snapshot, SnapshotOrigin};
+use cairn_types::{SnapshotId, SnapshotReference, Tag, Timestamp, VolumeId, WorkspaceName};
+use cairn_vfs::control::{ControlError, LabelChanges, NewSnapshot, Snapshot, SnapshotOrigin};
 
 use super::ledger::Detail;
 use super::workspaces::Ensured;
@@ -123,7 +123,7 @@ impl From<&Snapshot> for Facts {
             tree_hash: None,
             verified: Verified::No,
             safety: snapshot.origin == SnapshotOrigin::Safety,
-            pinned_until: None,
+            pinned_until: snapshot.pins.iter().filter_map(|pin| pin.expires).max(),
         }
     }
 }
@@ -268,16 +268,33 @@ impl Control {
             });
         };
         let tags: Vec<String> = request.tags.iter().map(ToString::to_string).collect();
-        if facts.note != request.note || facts.tags != tags {
-            return Err(Refused::unsupported(
-                features::SNAPSHOT_LABELS,
-                "this version does not change note and tags of an existing snapshot",
-            ));
+        let mut changed = Vec::new();
+        if facts.note != request.note {
+            changed.push("note");
         }
+        if facts.tags != tags {
+            changed.push("tags");
+        }
+        let (Some(id), false) = (now.id, changed.is_empty()) else {
+            return Ok(Ensured {
+                now,
+                created: false,
+                changed,
+            });
+        };
+        let old = facts.tags.iter().filter_map(|tag| Tag::new(tag).ok());
+        let changes = LabelChanges {
+            note: Some(request.note.clone()),
+            add_tags: request.tags.clone(),
+            remove_tags: old.collect(),
+            ..LabelChanges::default()
+        };
+        self.volumes
+            .set_labels(&request.workspace, &self.by_id(&request.workspace, id)?, changes)?;
         Ok(Ensured {
-            now,
+            now: self.snapshot(&request.key)?,
             created: false,
-            changed: Vec::new(),
+            changed,
         })
     }
 
@@ -478,11 +495,34 @@ impl Control {
 
     /// Removes a snapshot of a volume. Says whether it was gone already.
     fn remove_snapshot(&self, workspace: &WorkspaceName, id: SnapshotId) -> Result<bool, Refused> {
-        let _ = (workspace, id);
-        Err(Refused::unsupported(
-            features::SNAPSHOT_DELETE,
-            "this version does not delete single snapshots of volumes",
-        ))
+        let reference = match self.by_id(workspace, id) {
+            Ok(reference) => reference,
+            Err(Refused::Volumes(
+                ControlError::NoSnapshot { .. }
+                | ControlError::NoWorkspace { .. }
+                | ControlError::ForeignSnapshot { .. },
+            )) => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        match self.volumes.delete_snapshot(workspace, &reference) {
+            Ok(_) => Ok(false),
+            Err(ControlError::NoSnapshot { .. } | ControlError::NoWorkspace { .. }) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The reference that means this snapshot. A tag may look like an identity, and would be meant first: then it is refused.
+    fn by_id(&self, workspace: &WorkspaceName, id: SnapshotId) -> Result<SnapshotReference, Refused> {
+        let reference = super::restores::reference(id);
+        let found = self.volumes.resolve(workspace, &reference)?;
+        match found.id == id {
+            true => Ok(reference),
+            false => Err(Refused::Volumes(ControlError::AmbiguousSnapshot {
+                workspace: workspace.clone(),
+                reference: reference.to_string(),
+                candidates: vec![id, found.id],
+            })),
+        }
     }
 
     /// Carries a deletion to its end that was written down, if it is of a snapshot of a volume; says so. What must not be deleted any

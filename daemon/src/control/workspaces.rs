@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use cairn_metadata::store::LedgerEntry;
 use cairn_metadata::{LedgerKind, LedgerPhase, LedgerRecord};
 use cairn_types::{ExportPolicy, SnapshotId, SnapshotReference, VolumeId, WorkspaceName};
-use cairn_vfs::control::{ControlError, NewWorkspace, Workspace};
+use cairn_vfs::control::{CapacityLimits, ControlError, NewWorkspace, Workspace};
 
 use super::ledger::Detail;
-use super::{Arguments, Control, Key, ManagedState, Refused, features};
+use super::{Arguments, Control, Key, ManagedState, Refused};
 
 /// Most labels of a workspace.
 pub const LABELS_MAX: usize = 64;
@@ -37,6 +37,24 @@ pub struct Capacity {
     pub bytes: u64,
     /// Inodes.
     pub inodes: u64,
+}
+
+impl Capacity {
+    /// As the volumes know it.
+    fn limits(self) -> CapacityLimits {
+        let limit = |number| (number != 0).then_some(number);
+        CapacityLimits {
+            bytes: limit(self.bytes),
+            inodes: limit(self.inodes),
+        }
+    }
+
+    fn of(limits: CapacityLimits) -> Self {
+        Capacity {
+            bytes: limits.bytes.unwrap_or(0),
+            inodes: limits.inodes.unwrap_or(0),
+        }
+    }
 }
 
 /// A snapshot that a new workspace starts as.
@@ -154,10 +172,6 @@ impl WorkspaceRequest {
             limit("label value in bytes", value.len(), LABEL_BYTES_MAX)?;
         }
         match self.backing {
-            Backing::Volume if self.capacity != Capacity::default() => Err(Refused::unsupported(
-                features::CAPACITY,
-                "this version does not limit what a workspace holds",
-            )),
             Backing::Volume => Ok(()),
             Backing::Directory { .. } => Control::check_directory(self),
         }
@@ -255,6 +269,7 @@ impl Control {
                     gid: request.gid,
                     mode: request.mode,
                 },
+                request.capacity.limits(),
                 &mut entries,
             ),
             Some(source) => self.volumes.fork_recorded(
@@ -304,13 +319,18 @@ impl Control {
         request: &WorkspaceRequest,
         workspace: &Workspace,
     ) -> Result<Vec<&'static str>, Refused> {
-        if *workspace.policy != request.export {
-            return Err(Refused::unsupported(
-                features::EXPORT_UPDATE,
-                "this version does not change the export policy of an existing workspace",
-            ));
-        }
         let mut changed = Vec::new();
+        // First what may be refused.
+        if workspace.limits != request.capacity.limits() {
+            self.volumes
+                .set_capacity(&workspace.name, request.capacity.limits())?;
+            changed.push("capacity");
+        }
+        if *workspace.policy != request.export {
+            self.volumes
+                .set_export_policy(&workspace.name, request.export.clone())?;
+            changed.push("export");
+        }
         changed.extend(self.change_labels(request)?);
         if !changed.is_empty() {
             tracing::info!(workspace = %request.name, ?changed, "changed a workspace for a controller");
@@ -378,7 +398,9 @@ impl Control {
             volume: record.volume,
             state,
             backing: Backing::Volume,
-            capacity: Capacity::default(),
+            capacity: workspace
+                .as_ref()
+                .map_or_else(Capacity::default, |workspace| Capacity::of(workspace.limits)),
             labels: detail.labels,
             latest_snapshot: None,
             snapshots: workspace.as_ref().map_or(0, |workspace| workspace.snapshots),

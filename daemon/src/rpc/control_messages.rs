@@ -7,6 +7,7 @@ use cairn_api::convert::{self, policy_message, timestamp_message};
 use cairn_api::proto;
 use cairn_snapshot::engine::EngineKind;
 use cairn_types::{Clock, SnapshotId};
+use cairn_vfs::Volumes;
 use tonic::Status;
 
 use super::{archive_messages, control_errors, messages, workspaces};
@@ -297,6 +298,14 @@ pub(super) fn restore(managed: &ManagedRestore) -> proto::ManagedRestore {
     }
 }
 
+/// What the workspaces may take up together.
+fn committed_bytes(volumes: &Volumes) -> u64 {
+    let limits = volumes.workspaces().unwrap_or_default();
+    limits.iter().fold(0, |sum: u64, workspace| {
+        sum.saturating_add(workspace.limits.bytes.unwrap_or(0))
+    })
+}
+
 /// What the node is and can do. May read from disk.
 pub(super) fn info(node: &Arc<Node>) -> proto::GetInfoResponse {
     let (conditions, usage) = node.conditions();
@@ -324,6 +333,6 @@ pub(super) fn info(node: &Arc<Node>) -> proto::GetInfoResponse {
         workspaces: usage.workspaces,
         conditions: conditions.into_iter().map(messages::condition).collect(),
         draining: node.draining.is_wanted(),
-        committed_bytes: 0,
+        committed_bytes: node.stores().map_or(0, |stores| committed_bytes(stores.volumes())),
     }
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use cairn_metadata::keyspace::dirent::FIRST_COOKIE;
-use cairn_metadata::store::{LedgerEntries, OpenVolume, SnapshotDetails};
-use cairn_metadata::{InodeRecord, Lineage, MetadataError, Origin, SnapshotRecord, VolumeRecord};
+use cairn_metadata::store::{LedgerEntries, OpenVolume, PinUse, SnapshotDetails};
+use cairn_metadata::{
+    CapacityLimits, InodeRecord, Lineage, MetadataError, Origin, PinRecord, SnapshotRecord, VolumeRecord,
+};
 use cairn_types::{
     BranchId, DeviceNumber, ErrorKind, ExportPolicy, FileKind, InodeId, SnapshotId, SnapshotReference, VolumeId,
     WorkspaceName,
@@ -14,8 +16,10 @@ use cairn_types::{
 
 use super::Volumes;
 use crate::Error;
+use crate::capacity::beyond;
 use crate::control::{
-    ControlError, Difference, NewSnapshot, NewWorkspace, Restored, Snapshot, SnapshotOrigin, Usage, Workspace,
+    ControlError, Difference, NewSnapshot, NewWorkspace, Restored, Snapshot, SnapshotOrigin, SnapshotPin,
+    Usage, Workspace,
 };
 use crate::volume::names::DIRECTORY_BYTES;
 use crate::volume::{State, Volume, chain, log_failed, metadata_failed};
@@ -67,6 +71,33 @@ pub(super) fn snapshot(record: SnapshotRecord) -> Snapshot {
         inodes: record.usage.inodes,
         bytes: record.usage.bytes,
         parent: record.parent,
+        pins: record.pins.into_iter().map(pin).collect(),
+    }
+}
+
+pub(super) fn pin(record: PinRecord) -> SnapshotPin {
+    SnapshotPin {
+        number: record.number,
+        created: record.created,
+        expires: record.expires,
+        reason: record.reason,
+    }
+}
+
+/// Fails if a tree is more than a workspace may hold.
+pub(super) fn require_capacity(
+    workspace: &WorkspaceName,
+    usage: cairn_metadata::Usage,
+    limits: CapacityLimits,
+) -> Result<(), ControlError> {
+    match beyond(usage, limits) {
+        None => Ok(()),
+        Some((resource, found, limit)) => Err(ControlError::OverCapacity {
+            workspace: workspace.clone(),
+            resource,
+            found,
+            limit,
+        }),
     }
 }
 
@@ -90,6 +121,7 @@ impl Volumes {
             snapshots: record.snapshots,
             inodes: usage.inodes,
             bytes: usage.bytes,
+            limits: record.limits,
         }
     }
 
@@ -101,17 +133,30 @@ impl Volumes {
         }
     }
 
-    /// Makes an empty workspace. Durable on return. Errors: `WorkspaceExists`, `LimitExceeded`, `NoSpace`.
+    /// Makes an empty workspace that may hold any amount. Durable on return. Errors: `WorkspaceExists`, `LimitExceeded`, `NoSpace`.
     pub fn create_workspace(&self, new: NewWorkspace) -> Result<Workspace, ControlError> {
-        self.create_workspace_recorded(new, &mut [])
+        self.create_workspace_recorded(new, CapacityLimits::default(), &mut [])
     }
 
-    /// As [`Volumes::create_workspace`], with entries of the ledger in the same batch.
+    /// Makes an empty workspace. Durable on return. Errors: those of [`Volumes::create_workspace`]; `OverCapacity` if not even its root
+    /// directory fits.
+    pub fn create_limited_workspace(
+        &self,
+        new: NewWorkspace,
+        limits: CapacityLimits,
+    ) -> Result<Workspace, ControlError> {
+        self.create_workspace_recorded(new, limits, &mut [])
+    }
+
+    /// As [`Volumes::create_limited_workspace`], with entries of the ledger in the same batch.
     pub fn create_workspace_recorded(
         &self,
         new: NewWorkspace,
+        limits: CapacityLimits,
         entries: LedgerEntries<'_>,
     ) -> Result<Workspace, ControlError> {
+        let root_only = cairn_metadata::Usage { inodes: 1, bytes: 0 };
+        require_capacity(&new.name, root_only, limits)?;
         limit(
             "number of allowed networks",
             new.policy.allow.len(),
@@ -152,6 +197,7 @@ impl Volumes {
             last_snapshot: None,
             forked_from: None,
             policy: new.policy,
+            limits,
         };
         let store = &self.shared.store;
         let open = store
@@ -219,11 +265,10 @@ impl Volumes {
             .delete_volume_recorded(&state.open, entries)
             .map_err(failed)?;
         state.deleted = true;
-        for (_, file) in state.dirty.drain() {
-            self.shared
-                .overlay_extents
-                .fetch_sub(file.overlay.len() as u64, Ordering::Relaxed);
-        }
+        let forgotten = state.dirty.forget_all();
+        self.shared
+            .overlay_extents
+            .fetch_sub(forgotten, Ordering::Relaxed);
         drop(state);
         self.volumes.write().remove(&volume.id);
         Ok(())
@@ -259,7 +304,7 @@ impl Volumes {
         Ok(snapshot(record))
     }
 
-    fn details(&self, origin: Origin, new: NewSnapshot) -> SnapshotDetails {
+    pub(super) fn details(&self, origin: Origin, new: NewSnapshot) -> SnapshotDetails {
         let id = SnapshotId(self.shared.random());
         SnapshotDetails {
             id,
@@ -380,17 +425,26 @@ impl Volumes {
     ) -> Result<(), ControlError> {
         let volume = self.named(name)?;
         let engine = self.shared.store.engine();
-        let from = self.find(name, &volume, from)?.point;
+        // Pinned, so that neither is deleted or swept while it is read.
+        let pinned = |reference: &SnapshotReference| {
+            let found = self.find(name, &volume, reference)?;
+            let pinned = self.shared.store.pin_snapshot(found.id, PinUse::Comparing);
+            let (_, record, pin) = pinned
+                .map_err(failed)?
+                .ok_or_else(|| self.not_found(name, reference))?;
+            Ok((record.point, pin))
+        };
+        let (from, _from_pin) = pinned(from)?;
         let from = Lineage::at(engine, from).map_err(failed)?;
-        let to = match to {
-            Some(to) => Lineage::at(engine, self.find(name, &volume, to)?.point).map_err(failed)?,
+        let (to, _to_pin) = match to {
+            Some(to) => pinned(to)?,
             None => {
                 // The live tree holds still as the state at the end of an epoch that no snapshot keeps.
                 let mut state = self.quiesce(name, &volume)?;
-                let point = self.shared.store.end_epoch(&mut state.open).map_err(failed)?;
-                Lineage::at(engine, point).map_err(failed)?
+                self.shared.store.end_epoch(&mut state.open).map_err(failed)?
             }
         };
+        let to = Lineage::at(engine, to).map_err(failed)?;
         super::diff::diff(engine, &from, &to, visit)
             .map_err(metadata_failed)
             .map_err(stopped)
@@ -398,7 +452,7 @@ impl Volumes {
 
     /// Makes the live tree equal to a snapshot, after a safety snapshot of what it was. Mounted clients carry on: handles of
     /// objects that both have stay good. Durable on return; the cost does not depend on the size.
-    /// Errors: as [`Volumes::resolve`], `NoSpace`.
+    /// Errors: as [`Volumes::resolve`], `NoSpace`; `OverCapacity` if the snapshot is more than the workspace may hold.
     pub fn restore(
         &self,
         name: &WorkspaceName,
@@ -427,6 +481,7 @@ impl Volumes {
         );
         let mut state = self.quiesce(name, &volume)?;
         let store = &self.shared.store;
+        require_capacity(name, target.usage, state.open.record.limits)?;
         // A lineage that cannot be read must not become the head.
         Lineage::at(store.engine(), target.point).map_err(failed)?;
         for entry in entries.iter_mut() {
@@ -435,7 +490,7 @@ impl Volumes {
         }
         let safety = store
             .restore_recorded(&mut state.open, &target, details, entries)
-            .map_err(failed)?;
+            .map_err(|error| self.gone(name, reference, error))?;
         state.lineage = Lineage::live(store.engine(), state.open.record.head).map_err(failed)?;
         Ok(Restored {
             snapshot: snapshot(target),
@@ -443,8 +498,22 @@ impl Volumes {
         })
     }
 
-    /// Makes a new workspace that starts as a snapshot of another and has the same export policy. Durable on return; the
-    /// cost does not depend on the size. Errors: as [`Volumes::resolve`], `WorkspaceExists`, `NoSpace`.
+    /// A failure in which the snapshot may have been deleted since it was found.
+    fn gone(
+        &self,
+        name: &WorkspaceName,
+        reference: &SnapshotReference,
+        error: MetadataError,
+    ) -> ControlError {
+        match error {
+            MetadataError::SnapshotGone { .. } => self.not_found(name, reference),
+            error => failed(error),
+        }
+    }
+
+    /// Makes a new workspace that starts as a snapshot of another and has the same export policy and limits. Durable on return; the
+    /// cost does not depend on the size. Errors: as [`Volumes::resolve`], `WorkspaceExists`, `NoSpace`; `OverCapacity` if the snapshot is
+    /// more than the workspace may hold.
     pub fn fork(
         &self,
         name: &WorkspaceName,
@@ -466,13 +535,13 @@ impl Volumes {
         let _administration = self.administration.lock();
         let volume = self.named(name)?;
         let from = self.find(name, &volume, reference)?;
-        let (policy, inodes_reserved) = {
-            let state = volume.state.read();
-            (
-                state.open.record.policy.clone(),
-                state.open.record.inodes_reserved,
-            )
-        };
+        let VolumeRecord {
+            policy,
+            inodes_reserved,
+            limits,
+            ..
+        } = volume.state.read().open.record.clone();
+        require_capacity(name, from.usage, limits)?;
         let record = VolumeRecord {
             name: new.clone(),
             head: BranchId(0),
@@ -483,14 +552,14 @@ impl Volumes {
             last_snapshot: None,
             forked_from: Some(from.id),
             policy,
+            limits,
         };
         for entry in entries.iter_mut() {
             entry.record.snapshot = Some(from.id);
         }
         let store = &self.shared.store;
-        let open = store
-            .fork_volume_recorded(record, &from, entries)
-            .map_err(failed)?;
+        let open = store.fork_volume_recorded(record, &from, entries);
+        let open = open.map_err(|error| self.gone(name, reference, error))?;
         self.admit(new.clone(), open)
     }
 
@@ -516,6 +585,7 @@ impl Volumes {
             unstable_bytes: self.shared.unstable_bytes.load(Ordering::Relaxed),
             disk_free_bytes: self.shared.space.free_bytes(),
             disk_reserve_bytes: self.shared.space.reserve_bytes(),
+            swept: self.sweeping.figures(),
         })
     }
 }
