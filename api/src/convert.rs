@@ -149,11 +149,14 @@ pub fn requested_time(message: &prost_types::Timestamp) -> Result<Timestamp, Api
         .ok()
         .filter(|nanoseconds| *nanoseconds < 1_000_000_000);
     let nanoseconds = nanoseconds.ok_or_else(|| {
-        ApiError::new(Reason::LimitExceeded, "the nanoseconds of a time are not within a second")
-            .remedy("give 0 to 999,999,999")
-            .detail("what", "nanoseconds")
-            .detail("found", message.nanos)
-            .detail("limit", 999_999_999)
+        ApiError::new(
+            Reason::LimitExceeded,
+            "the nanoseconds of a time are not within a second",
+        )
+        .remedy("give 0 to 999,999,999")
+        .detail("what", "nanoseconds")
+        .detail("found", message.nanos)
+        .detail("limit", 999_999_999)
     })?;
     Ok(Timestamp::new(message.seconds, nanoseconds))
 }

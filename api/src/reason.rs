@@ -18,7 +18,7 @@
 //! | `SNAPSHOT_AMBIGUOUS` | FAILED_PRECONDITION | `workspace`, `reference`, `candidates` |
 //! | `SNAPSHOT_IN_USE` | FAILED_PRECONDITION | `workspace`, `snapshot`, `users` |
 //! | `PIN_NOT_FOUND` | NOT_FOUND | `snapshot`, `pin` |
-//! | `KEY_CONFLICT` | FAILED_PRECONDITION | `key`, `snapshot` |
+//! | `KEY_CONFLICT` | FAILED_PRECONDITION | `key`, `snapshot` or `fields` |
 //! | `OVER_CAPACITY` | RESOURCE_EXHAUSTED | `workspace`, `resource`, `found`, `limit` |
 //! | `LIMIT_EXCEEDED` | INVALID_ARGUMENT | `what`, `found`, `limit` |
 //! | `FEATURE_UNSUPPORTED` | UNIMPLEMENTED | `feature` |

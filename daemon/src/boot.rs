@@ -111,7 +111,8 @@ impl BootError {
             BootError::Bind(error) => error.remedy(),
             BootError::Stores(error) => error.remedy.to_owned(),
             BootError::Ledger { .. } => {
-                "keep a copy of the data directory as it is, look at the disk, and restore from a backup".to_owned()
+                "keep a copy of the data directory as it is, look at the disk, and restore from a backup"
+                    .to_owned()
             }
             BootError::Credentials(_) => {
                 "put the right files there, or take the table [rpc.tcp] out of the configuration".to_owned()
@@ -179,7 +180,11 @@ async fn serve(config: Config, directory: &DataDirectory) -> Result<(), BootErro
             .map_err(BootError::system("ask for the address of a listener"))?,
         rpc: config.rpc_socket.clone(),
         rpc_tcp: match &tcp {
-            Some(tcp) => Some(tcp.listener.local_addr().map_err(BootError::system("ask for the address of a listener"))?),
+            Some(tcp) => Some(
+                tcp.listener
+                    .local_addr()
+                    .map_err(BootError::system("ask for the address of a listener"))?,
+            ),
             None => None,
         },
     };

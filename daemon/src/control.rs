@@ -38,7 +38,9 @@ pub use fence::{CLUSTER_BYTES_MAX, CLUSTERS_MAX, Fence, Fences};
 pub use keys::{Arguments, KEY_BYTES_MAX, Key};
 pub use ledger::{Detail, LEDGER_ENTRIES_MAX, Ledger, TOMBSTONE_SECONDS};
 pub use restores::{ManagedRestore, Plan, RestoreRequest, RestoreTarget};
-pub use snapshots::{Facts, ManagedSnapshot, SnapshotRequest, SnapshotWhich, SnapshotsPage, VOLUME_ENGINE, Verified};
+pub use snapshots::{
+    Facts, ManagedSnapshot, SnapshotRequest, SnapshotWhich, SnapshotsPage, VOLUME_ENGINE, Verified,
+};
 pub use workspaces::{Backing, Capacity, Ensured, ManagedWorkspace, Source, WorkspaceRequest};
 
 /// What can be asked of this version beyond what every version has, by the names in `FEATURE_UNSUPPORTED`.
@@ -408,3 +410,6 @@ impl Control {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

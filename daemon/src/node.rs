@@ -178,7 +178,8 @@ impl Node {
             message: match phase {
                 Phase::Starting => "opening the stores".to_owned(),
                 Phase::Serving if self.draining.is_wanted() => {
-                    "drained: clients wait until the daemon is restarted, or taken into service again".to_owned()
+                    "drained: clients wait until the daemon is restarted, or taken into service again"
+                        .to_owned()
                 }
                 Phase::Serving => "answering requests".to_owned(),
                 Phase::Stopping => "stopping".to_owned(),

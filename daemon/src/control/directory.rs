@@ -82,16 +82,20 @@ fn facts(facts: &SnapshotFacts) -> Facts {
 fn degraded(facts: &SnapshotFacts) -> Vec<String> {
     let engines = facts.descriptor.engine.degraded.iter();
     let engines = engines.map(|engine| format!("engine: not {}: {}", engine.from, engine.reason));
-    let torn = (facts.descriptor.vanished > 0)
-        .then(|| format!("paths: {} entries vanished while they were captured", facts.descriptor.vanished));
+    let torn = (facts.descriptor.vanished > 0).then(|| {
+        format!(
+            "paths: {} entries vanished while they were captured",
+            facts.descriptor.vanished
+        )
+    });
     engines.chain(torn).collect()
 }
 
 impl Control {
     fn directories(&self) -> Result<&Arc<Directories>, Refused> {
-        self.directories.as_ref().ok_or_else(|| {
-            Refused::unsupported(features::DIRECTORY, "this node looks after no directories")
-        })
+        self.directories
+            .as_ref()
+            .ok_or_else(|| Refused::unsupported(features::DIRECTORY, "this node looks after no directories"))
     }
 
     /// The directory of an entry, if it is still looked after.
@@ -119,7 +123,11 @@ impl Control {
         }
     }
 
-    pub(super) fn require_place_owner(place: &Place, name: &WorkspaceName, key: Option<&Key>) -> Result<(), Refused> {
+    pub(super) fn require_place_owner(
+        place: &Place,
+        name: &WorkspaceName,
+        key: Option<&Key>,
+    ) -> Result<(), Refused> {
         match key.is_none_or(|key| *key == place.key) {
             true => Ok(()),
             false => Err(Refused::WorkspaceOwned {
@@ -216,8 +224,14 @@ impl Control {
                 (LedgerPhase::Done, None) => ManagedState::Lost,
             },
             backing: Backing::Directory {
-                path: found.as_ref().map(|found| found.workspace.clone()).unwrap_or_default(),
-                control: found.as_ref().map(|found| found.control.clone()).unwrap_or_default(),
+                path: found
+                    .as_ref()
+                    .map(|found| found.workspace.clone())
+                    .unwrap_or_default(),
+                control: found
+                    .as_ref()
+                    .map(|found| found.control.clone())
+                    .unwrap_or_default(),
             },
             workspace: None,
             capacity: Capacity::default(),
@@ -388,7 +402,9 @@ impl Control {
         let too_many = facts.tags.iter().filter(|tag| !wanted.contains(tag));
         // Tags of the template are the repository's.
         let remove_tags: Vec<_> = match request.template.is_empty() {
-            true => too_many.filter_map(|tag| cairn_types::Tag::new(tag).ok()).collect(),
+            true => too_many
+                .filter_map(|tag| cairn_types::Tag::new(tag).ok())
+                .collect(),
             false => Vec::new(),
         };
         if !add_tags.is_empty() || !remove_tags.is_empty() {
@@ -580,7 +596,10 @@ impl Control {
         let mut ended = operation.has_ended();
         if let Ok(runtime) = runtime {
             // An error of either kind means that it still runs, which the state tells.
-            let _ = runtime.block_on(tokio::time::timeout(DELETION_WAIT, ended.wait_for(|ended| *ended)));
+            let _ = runtime.block_on(tokio::time::timeout(
+                DELETION_WAIT,
+                ended.wait_for(|ended| *ended),
+            ));
         }
         Ok(())
     }

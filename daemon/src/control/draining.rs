@@ -44,7 +44,8 @@ impl Draining {
 
     /// Says whether it is.
     pub fn want(&self, wanted: bool) {
-        self.wanted.send_if_modified(|now| std::mem::replace(now, wanted) != wanted);
+        self.wanted
+            .send_if_modified(|now| std::mem::replace(now, wanted) != wanted);
     }
 
     /// To wait for a change of the wish.

@@ -47,7 +47,9 @@ impl fmt::Debug for Fences {
 /// Held while a request is carried out: no generation is raised meanwhile.
 #[derive(Debug)]
 #[must_use]
-pub struct Gate<'a>(#[allow(dead_code, reason = "held for its drop")] RwLockReadGuard<'a, BTreeMap<String, u64>>);
+pub struct Gate<'a>(
+    #[allow(dead_code, reason = "held for its drop")] RwLockReadGuard<'a, BTreeMap<String, u64>>,
+);
 
 impl Fences {
     /// The generations that the volumes keep.

@@ -262,12 +262,9 @@ impl Control {
                 if let Some(owner) = owner {
                     entries.extend(self.new_owner(request, name, owner)?);
                 }
-                let forked = self.volumes.fork_recorded(
-                    &request.workspace,
-                    &request.snapshot,
-                    name,
-                    &mut entries,
-                );
+                let forked =
+                    self.volumes
+                        .fork_recorded(&request.workspace, &request.snapshot, name, &mut entries);
                 let forked = forked.map_err(|error| self.taken(name, error))?;
                 tracing::info!(
                     workspace = %request.workspace, new = %forked.name, key = %request.key,

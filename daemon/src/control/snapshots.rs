@@ -310,7 +310,11 @@ impl Control {
         }
     }
 
-    pub(super) fn managed_snapshot(&self, key: &Key, record: &LedgerRecord) -> Result<ManagedSnapshot, Refused> {
+    pub(super) fn managed_snapshot(
+        &self,
+        key: &Key,
+        record: &LedgerRecord,
+    ) -> Result<ManagedSnapshot, Refused> {
         if Self::is_of_directory(record) {
             return self.managed_directory_snapshot(key, record);
         }
@@ -415,7 +419,10 @@ impl Control {
             return self.delete_directory_snapshot(&key, record);
         }
         let found = match record.snapshot {
-            Some(id) => self.volumes.snapshot_of(id)?.map(|(workspace, _)| (workspace, id)),
+            Some(id) => self
+                .volumes
+                .snapshot_of(id)?
+                .map(|(workspace, _)| (workspace, id)),
             None => None,
         };
         let gone = match found {
@@ -534,7 +541,10 @@ impl Control {
             return Ok(false);
         };
         let found = match record.snapshot {
-            Some(id) => self.volumes.snapshot_of(id)?.map(|(workspace, _)| (workspace, id)),
+            Some(id) => self
+                .volumes
+                .snapshot_of(id)?
+                .map(|(workspace, _)| (workspace, id)),
             None => None,
         };
         if let Some((workspace, id)) = found

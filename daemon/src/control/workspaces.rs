@@ -140,7 +140,11 @@ impl WorkspaceRequest {
             .text("name", self.name.as_str())
             .number("uid", self.uid.into(), 0)
             .number("gid", self.gid.into(), 0)
-            .number("mode", self.mode.into(), cairn_api::convert::ROOT_MODE_DEFAULT.into());
+            .number(
+                "mode",
+                self.mode.into(),
+                cairn_api::convert::ROOT_MODE_DEFAULT.into(),
+            );
         let arguments = match &self.backing {
             Backing::Volume => arguments,
             Backing::Directory { path, control } => arguments.list(
@@ -205,10 +209,7 @@ impl Control {
     /// # Errors
     /// `KeyConflict`, `KeyDeleted`, `LedgerFull`, `WorkspaceOwned`, `WorkspaceGone`, `Unsupported`, `Limit`, `Volumes`: a workspace of
     /// that name that is nobody's, no such source, no space.
-    pub fn ensure_workspace(
-        &self,
-        request: &WorkspaceRequest,
-    ) -> Result<Ensured<ManagedWorkspace>, Refused> {
+    pub fn ensure_workspace(&self, request: &WorkspaceRequest) -> Result<Ensured<ManagedWorkspace>, Refused> {
         request.check()?;
         let _lock = self.ledger.lock(&[&request.key]);
         let known = self
@@ -272,12 +273,10 @@ impl Control {
                 request.capacity.limits(),
                 &mut entries,
             ),
-            Some(source) => self.volumes.fork_recorded(
-                &source.workspace,
-                &source.snapshot,
-                &request.name,
-                &mut entries,
-            ),
+            Some(source) => {
+                self.volumes
+                    .fork_recorded(&source.workspace, &source.snapshot, &request.name, &mut entries)
+            }
         };
         match made {
             Ok(workspace) => {
@@ -307,8 +306,7 @@ impl Control {
         if !request.adopt {
             return Ok(None);
         }
-        self.ledger
-            .put(&request.entry(self.clock.now(), found.volume))?;
+        self.ledger.put(&request.entry(self.clock.now(), found.volume))?;
         tracing::info!(workspace = %request.name, key = %request.key, "a controller adopted a workspace");
         Ok(Some(found.volume))
     }
@@ -375,7 +373,11 @@ impl Control {
         Ok(found)
     }
 
-    fn managed_workspace(&self, key: &Key, with_snapshots: bool) -> Result<Option<ManagedWorkspace>, Refused> {
+    fn managed_workspace(
+        &self,
+        key: &Key,
+        with_snapshots: bool,
+    ) -> Result<Option<ManagedWorkspace>, Refused> {
         let record = self.ledger.get(key)?;
         let Some(record) = record.filter(|record| record.kind == LedgerKind::Workspace) else {
             return Ok(None);
@@ -465,9 +467,12 @@ impl Control {
             None => true,
             Some(workspace) => {
                 let only = Some(volume);
-                let deleted =
-                    self.volumes
-                        .delete_workspace_recorded(&workspace.name, only, with_snapshots, &mut entries);
+                let deleted = self.volumes.delete_workspace_recorded(
+                    &workspace.name,
+                    only,
+                    with_snapshots,
+                    &mut entries,
+                );
                 match deleted {
                     Ok(()) => false,
                     Err(ControlError::NoWorkspace { .. }) => true,

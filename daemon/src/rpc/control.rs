@@ -115,7 +115,9 @@ impl ControlService for Service {
     ) -> Result<Response<proto::GetInfoResponse>, Status> {
         let node = Arc::clone(&self.node);
         let found = tokio::task::spawn_blocking(move || messages::info(&node)).await;
-        Ok(Response::new(found.map_err(|failed| errors::broken_task(&failed))?))
+        Ok(Response::new(
+            found.map_err(|failed| errors::broken_task(&failed))?,
+        ))
     }
 
     async fn ensure_workspace(
@@ -176,7 +178,9 @@ impl ControlService for Service {
                 control.delete_workspace(&key, request.with_snapshots)
             })
             .await?;
-        Ok(Response::new(proto::DeleteManagedWorkspaceResponse { already_gone }))
+        Ok(Response::new(proto::DeleteManagedWorkspaceResponse {
+            already_gone,
+        }))
     }
 
     async fn release_workspace(
@@ -188,7 +192,9 @@ impl ControlService for Service {
         let already_released = self
             .led(request.fence, move |control| control.release_workspace(&key))
             .await?;
-        Ok(Response::new(proto::ReleaseWorkspaceResponse { already_released }))
+        Ok(Response::new(proto::ReleaseWorkspaceResponse {
+            already_released,
+        }))
     }
 
     async fn ensure_snapshot(
@@ -257,7 +263,9 @@ impl ControlService for Service {
         let already_gone = self
             .led(request.fence, move |control| control.delete_snapshot(&which))
             .await?;
-        Ok(Response::new(proto::DeleteManagedSnapshotResponse { already_gone }))
+        Ok(Response::new(proto::DeleteManagedSnapshotResponse {
+            already_gone,
+        }))
     }
 
     async fn verify_snapshot(

@@ -107,20 +107,34 @@ mod tests {
         let text = String::new;
         let cases: Vec<(Refused, Reason, &[&str])> = vec![
             (
-                Refused::KeyInvalid { field: "key", key: text() },
+                Refused::KeyInvalid {
+                    field: "key",
+                    key: text(),
+                },
                 Reason::KeyInvalid,
                 &["field", "key"],
             ),
             (
-                Refused::KeyConflict { key: key(), fields: vec!["a".to_owned(), "b".to_owned()] },
+                Refused::KeyConflict {
+                    key: key(),
+                    fields: vec!["a".to_owned(), "b".to_owned()],
+                },
                 Reason::KeyConflict,
                 &["fields", "key"],
             ),
             (Refused::KeyDeleted { key: key() }, Reason::KeyDeleted, &["key"]),
             (Refused::LedgerFull { limit: 1 }, Reason::LedgerFull, &["limit"]),
-            (Refused::FenceInvalid { field: "cluster" }, Reason::FenceInvalid, &["field"]),
             (
-                Refused::Fenced { cluster: text(), generation: 1, greatest: 2 },
+                Refused::FenceInvalid { field: "cluster" },
+                Reason::FenceInvalid,
+                &["field"],
+            ),
+            (
+                Refused::Fenced {
+                    cluster: text(),
+                    generation: 1,
+                    greatest: 2,
+                },
                 Reason::Fenced,
                 &["cluster", "generation", "greatest"],
             ),
@@ -130,49 +144,95 @@ mod tests {
                 &["found", "limit", "what"],
             ),
             (
-                Refused::InstanceChanged { expected: text(), instance: text() },
+                Refused::InstanceChanged {
+                    expected: text(),
+                    instance: text(),
+                },
                 Reason::InstanceChanged,
                 &["expected", "instance"],
             ),
             (Refused::Draining, Reason::NodeDraining, &[]),
             (
-                Refused::WorkspaceOwned { name: name(), owner: None },
+                Refused::WorkspaceOwned {
+                    name: name(),
+                    owner: None,
+                },
                 Reason::WorkspaceOwned,
                 &["owner", "workspace"],
             ),
             (
-                Refused::WorkspaceGone { name: text(), key: key() },
+                Refused::WorkspaceGone {
+                    name: text(),
+                    key: key(),
+                },
                 Reason::WorkspaceGone,
                 &["key", "workspace"],
             ),
             (
-                Refused::SnapshotGone { snapshot: SnapshotId([0; 16]), key: key() },
+                Refused::SnapshotGone {
+                    snapshot: SnapshotId([0; 16]),
+                    key: key(),
+                },
                 Reason::SnapshotGone,
                 &["key", "snapshot"],
             ),
-            (Refused::NoWorkspaceKey { key: key() }, Reason::WorkspaceNotFound, &["key"]),
-            (Refused::NoSnapshotKey { key: key() }, Reason::SnapshotNotFound, &["key"]),
-            (Refused::NoRestoreKey { key: key() }, Reason::RestoreNotFound, &["key"]),
-            (Refused::PageInvalid { token: text() }, Reason::PageInvalid, &["page_token"]),
-            (Refused::unsupported("f", "w"), Reason::FeatureUnsupported, &["feature"]),
             (
-                Refused::BackingInvalid { field: "path", what: text() },
+                Refused::NoWorkspaceKey { key: key() },
+                Reason::WorkspaceNotFound,
+                &["key"],
+            ),
+            (
+                Refused::NoSnapshotKey { key: key() },
+                Reason::SnapshotNotFound,
+                &["key"],
+            ),
+            (
+                Refused::NoRestoreKey { key: key() },
+                Reason::RestoreNotFound,
+                &["key"],
+            ),
+            (
+                Refused::PageInvalid { token: text() },
+                Reason::PageInvalid,
+                &["page_token"],
+            ),
+            (
+                Refused::unsupported("f", "w"),
+                Reason::FeatureUnsupported,
+                &["feature"],
+            ),
+            (
+                Refused::BackingInvalid {
+                    field: "path",
+                    what: text(),
+                },
                 Reason::BackingInvalid,
                 &["field"],
             ),
             (
-                Refused::Limit { what: "w", found: 2, limit: 1 },
+                Refused::Limit {
+                    what: "w",
+                    found: 2,
+                    limit: 1,
+                },
                 Reason::LimitExceeded,
                 &["found", "limit", "what"],
             ),
-            (Refused::StillRunning { operation: text() }, Reason::OperationRunning, &["operation"]),
+            (
+                Refused::StillRunning { operation: text() },
+                Reason::OperationRunning,
+                &["operation"],
+            ),
             (Refused::Volumes(ControlError::NoSpace), Reason::NoSpace, &[]),
         ];
         for (refused, reason, details) in cases {
             let message = refused.to_string();
             let told = api_error(refused);
             assert_eq!((told.reason, told.message), (reason, message));
-            assert_eq!(told.details.keys().map(String::as_str).collect::<Vec<_>>(), details);
+            assert_eq!(
+                told.details.keys().map(String::as_str).collect::<Vec<_>>(),
+                details
+            );
             assert!(!told.remedy.is_empty(), "{reason:?}");
         }
     }

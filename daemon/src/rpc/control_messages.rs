@@ -13,7 +13,8 @@ use tonic::Status;
 use super::{archive_messages, control_errors, messages, workspaces};
 use crate::control::{
     Backing, Capacity, Fence, Key, ManagedRestore, ManagedSnapshot, ManagedState, ManagedWorkspace, Refused,
-    RestoreRequest, RestoreTarget, SnapshotRequest, SnapshotWhich, Source, Verified, WorkspaceRequest, features,
+    RestoreRequest, RestoreTarget, SnapshotRequest, SnapshotWhich, Source, Verified, WorkspaceRequest,
+    features,
 };
 use crate::node::Node;
 use crate::operations::Operation;
@@ -333,6 +334,8 @@ pub(super) fn info(node: &Arc<Node>) -> proto::GetInfoResponse {
         workspaces: usage.workspaces,
         conditions: conditions.into_iter().map(messages::condition).collect(),
         draining: node.draining.is_wanted(),
-        committed_bytes: node.stores().map_or(0, |stores| committed_bytes(stores.volumes())),
+        committed_bytes: node
+            .stores()
+            .map_or(0, |stores| committed_bytes(stores.volumes())),
     }
 }

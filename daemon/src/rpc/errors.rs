@@ -50,11 +50,7 @@ pub fn api_error(error: ControlError) -> ApiError {
                 .detail("workspace", name)
                 .detail("snapshots", snapshots)
         }
-        ControlError::SnapshotInUse {
-            workspace,
-            id,
-            users,
-        } => {
+        ControlError::SnapshotInUse { workspace, id, users } => {
             let users: Vec<String> = users.iter().map(ToString::to_string).collect();
             ApiError::new(Reason::SnapshotInUse, message)
                 .remedy(format!(

@@ -83,7 +83,9 @@ impl Health for Readiness {
         match is_known(&service) {
             true => Ok(Response::new(response(self.look().await))),
             // The protocol of the health service asks for this code.
-            false => Err(Status::not_found(format!("the service {service:?} is not served here"))),
+            false => Err(Status::not_found(format!(
+                "the service {service:?} is not served here"
+            ))),
         }
     }
 

@@ -2,7 +2,9 @@
 
 use cairn_api::convert::{policy_message, timestamp_message};
 use cairn_api::proto;
-use cairn_vfs::control::{Difference, DifferenceKind, Snapshot, SnapshotOrigin, SnapshotPin, Usage, Workspace};
+use cairn_vfs::control::{
+    Difference, DifferenceKind, Snapshot, SnapshotOrigin, SnapshotPin, Usage, Workspace,
+};
 
 use crate::node::Condition;
 

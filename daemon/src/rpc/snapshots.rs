@@ -2,7 +2,6 @@
 
 use std::ops::ControlFlow;
 
-use cairn_api::{ApiError, convert};
 use cairn_api::proto::snapshots_server::Snapshots;
 use cairn_api::proto::{
     self, CreateSnapshotRequest, CreateSnapshotResponse, DeleteSnapshotRequest, DeleteSnapshotResponse,
@@ -10,6 +9,7 @@ use cairn_api::proto::{
     HistoryRequest, HistoryResponse, NewPin as NewPinMessage, RestoreRequest, RestoreResponse,
     SetLabelsRequest, SetLabelsResponse,
 };
+use cairn_api::{ApiError, convert};
 use cairn_types::{SnapshotReference, WorkspaceName};
 use cairn_vfs::control::{Difference, LabelChanges, NewPin, NewSnapshot};
 use tokio::sync::mpsc;

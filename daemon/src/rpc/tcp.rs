@@ -216,7 +216,10 @@ async fn next(
     slots: &Arc<Semaphore>,
     handshakes: &Arc<Semaphore>,
 ) -> io::Result<Accepted> {
-    let slot = Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?;
+    let slot = Arc::clone(slots)
+        .acquire_owned()
+        .await
+        .map_err(io::Error::other)?;
     let handshake = Arc::clone(handshakes)
         .acquire_owned()
         .await
@@ -298,7 +301,11 @@ impl Connected for Connection {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
@@ -346,10 +353,17 @@ impl Interceptor for Gate {
         }
         self.metrics.denied.fetch_add(1, Ordering::Relaxed);
         let names = peer.map_or_else(String::new, |peer| peer.names().join(","));
-        tracing::warn!(service = self.service, names, "refused an RPC request of a client without the right name");
+        tracing::warn!(
+            service = self.service,
+            names,
+            "refused an RPC request of a client without the right name"
+        );
         Err(ApiError::new(
             Reason::PeerDenied,
-            format!("no name of the client's certificate may use the service {}", self.service),
+            format!(
+                "no name of the client's certificate may use the service {}",
+                self.service
+            ),
         )
         .remedy(format!(
             "use a certificate with the right subject alternative name, or add one of its names to \

@@ -180,7 +180,13 @@ impl Credentials {
 fn stamps(files: &Files) -> Stamps {
     [&files.certificate, &files.key, &files.client_ca].map(|path| {
         let found = fs::metadata(path).ok()?;
-        Some((found.dev(), found.ino(), found.len(), found.ctime(), found.ctime_nsec()))
+        Some((
+            found.dev(),
+            found.ino(),
+            found.len(),
+            found.ctime(),
+            found.ctime_nsec(),
+        ))
     })
 }
 
@@ -270,7 +276,9 @@ impl fmt::Debug for Time {
 impl TimeProvider for Time {
     fn current_time(&self) -> Option<UnixTime> {
         let seconds = u64::try_from(self.0.now().seconds()).ok()?;
-        Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)))
+        Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(
+            seconds,
+        )))
     }
 }
 

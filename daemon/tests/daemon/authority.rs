@@ -141,7 +141,10 @@ pub async fn connect(
 }
 
 /// A channel for gRPC.
-pub async fn channel(address: SocketAddr, config: &Arc<ClientConfig>) -> Result<Channel, tonic::transport::Error> {
+pub async fn channel(
+    address: SocketAddr,
+    config: &Arc<ClientConfig>,
+) -> Result<Channel, tonic::transport::Error> {
     let config = Arc::clone(config);
     let connector = tower::service_fn(move |_| {
         let config = Arc::clone(&config);

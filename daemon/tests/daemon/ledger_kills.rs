@@ -185,7 +185,10 @@ impl Oracle {
         let (name, known) = self.workspaces.get_mut(key).unwrap();
         let outcome = control.ensure_workspace(ensure_workspace(key, name)).await;
         let answer = answered(outcome, key)?;
-        assert!(!(answer.created && matches!(known, Known::There(_))), "{key} was made twice");
+        assert!(
+            !(answer.created && matches!(known, Known::There(_))),
+            "{key} was made twice"
+        );
         Self::note(known, answer.workspace.unwrap().id, key);
         self.answers += 1;
         Some(())
@@ -215,7 +218,10 @@ impl Oracle {
         let (workspace, known) = self.snapshots.get_mut(key).unwrap();
         let outcome = control.ensure_snapshot(ensure_snapshot(key, workspace)).await;
         let answer = answered(outcome, key)?;
-        assert!(!(answer.created && matches!(known, Known::There(_))), "{key} was taken twice");
+        assert!(
+            !(answer.created && matches!(known, Known::There(_))),
+            "{key} was taken twice"
+        );
         Self::note(known, answer.snapshot.unwrap().id, key);
         self.answers += 1;
         Some(())
@@ -225,7 +231,10 @@ impl Oracle {
         let (workspace, known) = self.restores.get_mut(key).unwrap();
         let outcome = control.ensure_restore(ensure_restore(key, workspace)).await;
         let answer = answered(outcome, key)?;
-        assert!(!(answer.created && matches!(known, Known::There(_))), "{key} was done twice");
+        assert!(
+            !(answer.created && matches!(known, Known::There(_))),
+            "{key} was done twice"
+        );
         Self::note(known, answer.restore.unwrap().safety.unwrap(), key);
         self.answers += 1;
         Some(())
@@ -246,7 +255,10 @@ impl Oracle {
                 Known::Deleting(_) => {
                     let found = found.unwrap().into_inner().workspace.unwrap();
                     let state = found.state();
-                    assert!(matches!(state, ManagedState::Ready | ManagedState::Deleted), "{key}");
+                    assert!(
+                        matches!(state, ManagedState::Ready | ManagedState::Deleted),
+                        "{key}"
+                    );
                 }
                 Known::Deleted => {
                     let found = found.unwrap().into_inner().workspace.unwrap();
@@ -269,7 +281,11 @@ impl Oracle {
         let mut found: BTreeMap<String, String> = BTreeMap::new();
         for snapshot in requested {
             let twice = found.insert(snapshot.key.clone(), snapshot.id);
-            assert!(twice.is_none() && !snapshot.key.is_empty(), "{} twice", snapshot.key);
+            assert!(
+                twice.is_none() && !snapshot.key.is_empty(),
+                "{} twice",
+                snapshot.key
+            );
         }
         let of = |all: &BTreeMap<String, (String, Known)>| -> Vec<(String, Known)> {
             let of = all.iter().filter(|(_, (name, _))| name == workspace);
@@ -336,6 +352,9 @@ async fn whatever_was_answered_holds_and_nothing_is_done_twice() {
         oracle.answers,
         starting.as_secs_f64() * 1000.0 / KILLS as f64
     );
-    assert!(oracle.answers > KILLS as u64, "the daemon was hardly ever asked anything");
+    assert!(
+        oracle.answers > KILLS as u64,
+        "the daemon was hardly ever asked anything"
+    );
     assert_eq!(daemon.stop(), 0);
 }

@@ -10,6 +10,7 @@ mod archives;
 mod authority;
 mod boot;
 mod control;
+mod controlled_directories;
 mod controllers;
 mod harness;
 mod http;

@@ -32,7 +32,8 @@ struct Node {
     _directory: TempDir,
 }
 
-const CLIENTS: &str = "control_clients = ['operator', 'spiffe://cluster/ns/cairn']\noperations_clients = ['watcher']";
+const CLIENTS: &str =
+    "control_clients = ['operator', 'spiffe://cluster/ns/cairn']\noperations_clients = ['watcher']";
 
 /// Where a daemon answers RPC over TCP.
 pub fn tcp_address(daemon: &Daemon) -> SocketAddr {
@@ -135,7 +136,10 @@ async fn who_has_no_right_certificate_does_not_come_in() {
             stream.read_exact(&mut byte).await
         };
         let error = outcome.await.unwrap_err();
-        assert!(error.to_string().contains("alert") || error.kind() != std::io::ErrorKind::Other, "{error}");
+        assert!(
+            error.to_string().contains("alert") || error.kind() != std::io::ErrorKind::Other,
+            "{error}"
+        );
         ask(node.address, config).await.unwrap_err();
     }
     // A client that trusts another authority does not speak to this daemon.
@@ -210,7 +214,10 @@ async fn certificates_are_changed_while_clients_are_connected() {
     let new = client_config(&fresh, Some(&fresh.issue(&["operator"])));
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while ask(node.address, &new).await.is_err() {
-        assert!(tokio::time::Instant::now() < deadline, "the new certificates do not hold");
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "the new certificates do not hold"
+        );
     }
     // The old ones do not, and whoever was connected still is.
     ask(node.address, &node.client(&["operator"])).await.unwrap_err();
@@ -231,7 +238,10 @@ async fn health_is_readiness() {
         let answer = check(service).await.unwrap().into_inner();
         assert_eq!(answer.status(), ServingStatus::Serving);
     }
-    assert_eq!(check("cairn.v1.Workspaces").await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(
+        check("cairn.v1.Workspaces").await.unwrap_err().code(),
+        Code::NotFound
+    );
     let mut control = ControlClient::new(channel(node.address, &node.client(&["operator"])).await.unwrap());
     let request = proto::DrainRequest {
         fence: Some(proto::Fence {
@@ -241,7 +251,10 @@ async fn health_is_readiness() {
         }),
     };
     control.drain(request).await.unwrap();
-    assert_eq!(check("").await.unwrap().into_inner().status(), ServingStatus::NotServing);
+    assert_eq!(
+        check("").await.unwrap().into_inner().status(),
+        ServingStatus::NotServing
+    );
 }
 
 #[test]
@@ -262,7 +275,10 @@ fn files_that_cannot_be_used_are_named_at_the_start() {
         std::fs::write(directory.path().join(name), text).unwrap();
         let ended = start();
         assert_eq!(ended.code, 2, "{ended:?}");
-        assert!(ended.stderr.contains(name) && ended.stderr.contains("[rpc.tcp]"), "{ended:?}");
+        assert!(
+            ended.stderr.contains(name) && ended.stderr.contains("[rpc.tcp]"),
+            "{ended:?}"
+        );
     }
     std::fs::remove_file(directory.path().join("ca.crt")).unwrap();
     assert!(start().stderr.contains("ca.crt cannot be read"));

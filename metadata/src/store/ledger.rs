@@ -77,10 +77,7 @@ impl Store {
     /// Stores the greatest generation seen of a cluster. Durable on return.
     pub fn put_generation(&self, cluster: &str, generation: u64) -> Result<(), MetadataError> {
         let mut batch = Batch::default();
-        batch.put(
-            ledger::generation_key(cluster),
-            generation.to_le_bytes().to_vec(),
-        );
+        batch.put(ledger::generation_key(cluster), generation.to_le_bytes().to_vec());
         Ok(self.engine.write(batch, Durability::Power)?)
     }
 }

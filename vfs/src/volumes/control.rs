@@ -10,8 +10,8 @@ use cairn_metadata::{
     CapacityLimits, InodeRecord, Lineage, MetadataError, Origin, PinRecord, SnapshotRecord, VolumeRecord,
 };
 use cairn_types::{
-    BranchId, DeviceNumber, ErrorKind, ExportPolicy, FileKind, InodeId, SnapshotId, SnapshotReference, VolumeId,
-    WorkspaceName,
+    BranchId, DeviceNumber, ErrorKind, ExportPolicy, FileKind, InodeId, SnapshotId, SnapshotReference,
+    VolumeId, WorkspaceName,
 };
 
 use super::Volumes;

@@ -42,12 +42,14 @@ impl Source<'_> {
             operations_clients,
             connections_max,
         } = table.into_inner();
-        let missing = |key| ConfigError::BadValue {
+        let missing = |key| {
+            ConfigError::BadValue {
             place: place.clone(),
             key,
             message: "it must be set: RPC over TCP needs an address, a certificate with its key, the authority of the \
                       clients' certificates, and the names of clients"
                 .to_owned(),
+        }
         };
         let file = |key, value: Option<Spanned<PathBuf>>| -> Result<PathBuf, ConfigError> {
             let (path, _) = self.path(key, "", None, value)?.ok_or_else(|| missing(key))?;

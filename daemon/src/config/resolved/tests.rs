@@ -141,7 +141,11 @@ fn example_tcp() -> String {
 #[test]
 fn the_example_of_tcp_has_every_key_and_its_defaults() {
     let file = File::parse(Path::new("c.toml"), &example_tcp()).unwrap();
-    assert!(!format!("{:?}", file.rpc.tcp).contains("None"), "{:?}", file.rpc.tcp);
+    assert!(
+        !format!("{:?}", file.rpc.tcp).contains("None"),
+        "{:?}",
+        file.rpc.tcp
+    );
     let given = resolve(&example_tcp()).unwrap().rpc_tcp.unwrap();
     assert_eq!(given.files.key, Path::new("/etc/cairn/tls/tls.key"));
     let bare: String = example_tcp()

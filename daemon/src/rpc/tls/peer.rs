@@ -65,7 +65,8 @@ impl Peer {
 /// A name of the configuration in the form that names are compared in; `None` if it can be no name of a certificate.
 pub fn normalised(name: &str) -> Option<String> {
     let uri = name.contains("://");
-    let fits = !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.bytes().all(|byte| byte.is_ascii_graphic());
+    let fits =
+        !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.bytes().all(|byte| byte.is_ascii_graphic());
     let plain = uri || !name.contains('*');
     (fits && plain).then(|| match uri {
         true => name.to_owned(),
@@ -79,7 +80,10 @@ mod tests {
 
     #[test]
     fn names_of_the_configuration_are_whole_names() {
-        assert_eq!(normalised("Operator.Example"), Some("operator.example".to_owned()));
+        assert_eq!(
+            normalised("Operator.Example"),
+            Some("operator.example".to_owned())
+        );
         assert_eq!(
             normalised("spiffe://Cluster/ns/a"),
             Some("spiffe://Cluster/ns/a".to_owned())

@@ -40,9 +40,18 @@ fn what_is_wrong_with_a_file_is_told() {
         error
     };
     let key = std::fs::read(&files.key).unwrap();
-    assert!(matches!(bad(&files.certificate, b""), CredentialsError::Empty { .. }));
-    assert!(matches!(bad(&files.certificate, &key), CredentialsError::Empty { .. }));
-    assert!(matches!(bad(&files.client_ca, b"x"), CredentialsError::Empty { .. }));
+    assert!(matches!(
+        bad(&files.certificate, b""),
+        CredentialsError::Empty { .. }
+    ));
+    assert!(matches!(
+        bad(&files.certificate, &key),
+        CredentialsError::Empty { .. }
+    ));
+    assert!(matches!(
+        bad(&files.client_ca, b"x"),
+        CredentialsError::Empty { .. }
+    ));
     assert!(matches!(bad(&files.key, b""), CredentialsError::Malformed { .. }));
     let broken = b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n";
     assert!(matches!(
@@ -55,7 +64,10 @@ fn what_is_wrong_with_a_file_is_told() {
         CredentialsError::Pair { .. }
     ));
     let large = vec![b'\n'; FILE_BYTES_MAX as usize + 1];
-    assert!(matches!(bad(&files.client_ca, &large), CredentialsError::TooLarge { .. }));
+    assert!(matches!(
+        bad(&files.client_ca, &large),
+        CredentialsError::TooLarge { .. }
+    ));
     let nonsense = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     assert!(matches!(
         bad(&files.client_ca, nonsense.as_bytes()),

@@ -48,7 +48,11 @@ fn every_kind_and_phase_has_its_byte() {
             LedgerPhase::Deleting,
             LedgerPhase::Deleted,
         ] {
-            let record = LedgerRecord { kind, phase, ..entry() };
+            let record = LedgerRecord {
+                kind,
+                phase,
+                ..entry()
+            };
             assert_eq!(LedgerRecord::decode(&record.encode()).unwrap(), record);
         }
     }
