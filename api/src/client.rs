@@ -9,6 +9,7 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::proto::archives_client::ArchivesClient;
+use crate::proto::control_client::ControlClient;
 use crate::proto::directories_client::DirectoriesClient;
 use crate::proto::node_client::NodeClient;
 use crate::proto::operations_client::OperationsClient;
@@ -30,6 +31,8 @@ pub struct Client {
     pub snapshots: SnapshotsClient<Channel>,
     /// Archives in object stores.
     pub archives: ArchivesClient<Channel>,
+    /// What controllers want of the node.
+    pub control: ControlClient<Channel>,
     /// Plain directories.
     pub directories: DirectoriesClient<Channel>,
     /// Long work.
@@ -69,6 +72,7 @@ impl Client {
             workspaces: WorkspacesClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             snapshots: SnapshotsClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             archives: ArchivesClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            control: ControlClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             directories: DirectoriesClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             operations: OperationsClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             node: NodeClient::new(channel),

@@ -17,9 +17,11 @@ use prometheus_client::registry::Registry;
 
 use crate::directories::Counts;
 use crate::node::{Condition, Node};
+use crate::rpc::tcp::TcpMetrics;
 
 mod directories;
 mod nfs;
+mod rpc_tcp;
 
 /// The content type of the page.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -31,6 +33,7 @@ struct Sample {
     usage: Option<Usage>,
     /// The numbers of the NFS server, once there is one.
     nfs: Option<Arc<cairn_nfs::Metrics>>,
+    rpc_tcp: Arc<TcpMetrics>,
     /// The numbers of plain directories, once they can be asked for.
     directories: Option<Counts>,
 }
@@ -52,6 +55,7 @@ pub fn render(node: &Arc<Node>) -> Result<String, fmt::Error> {
         conditions,
         usage,
         nfs,
+        rpc_tcp: Arc::clone(&node.rpc_tcp),
         directories: node.directories().map(|directories| directories.counts()),
     })
 }
@@ -81,6 +85,7 @@ impl Collector for Sample {
         if let Some(metrics) = &self.nfs {
             nfs::encode(&mut encoder, metrics)?;
         }
+        rpc_tcp::encode(&mut encoder, &self.rpc_tcp)?;
         match &self.directories {
             Some(counts) => directories::encode(&mut encoder, counts),
             None => Ok(()),
@@ -209,6 +214,7 @@ mod tests {
                 ..Usage::default()
             }),
             nfs: Some(std::sync::Arc::default()),
+            rpc_tcp: std::sync::Arc::default(),
             directories: Some(Counts::default()),
         }
     }

@@ -17,6 +17,7 @@ pub use keyspace::dirent::DirentRecord;
 pub use keyspace::extent::ExtentRecord;
 pub use keyspace::import::ImportRecord;
 pub use keyspace::inode::InodeRecord;
+pub use keyspace::ledger::{LEDGER_KEY_BYTES_MAX, LedgerKind, LedgerPhase, LedgerRecord};
 pub use keyspace::snapshot::{Origin, PinRecord, SnapshotRecord};
 pub use keyspace::volume::{CapacityLimits, VolumeRecord};
 pub use store::Store;

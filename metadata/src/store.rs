@@ -24,6 +24,7 @@ use crate::view::{self, LINEAGE_DEPTH_MAX};
 
 mod changes;
 mod import;
+mod ledger;
 mod pins;
 mod snapshots;
 mod sweep;
@@ -32,6 +33,7 @@ mod usage;
 
 pub use changes::CHANGED_INODES_MAX;
 pub use import::{ImportBatch, NewImport};
+pub use ledger::{LedgerEntries, LedgerEntry};
 pub use pins::{PinUse, PointPin};
 pub use snapshots::{Deletion, KeyState, KeyedRequest, SnapshotUser};
 pub use sweep::{HistorySweep, SegmentUse, Step as SweepStep};
@@ -179,8 +181,18 @@ impl Store {
         record: VolumeRecord,
         root: &InodeRecord,
     ) -> Result<Option<OpenVolume>, MetadataError> {
+        self.create_volume_recorded(record, root, &mut [])
+    }
+
+    /// As [`Store::create_volume`], with entries of the ledger in the same batch. `None`: they are not written either.
+    pub fn create_volume_recorded(
+        &self,
+        record: VolumeRecord,
+        root: &InodeRecord,
+        entries: LedgerEntries<'_>,
+    ) -> Result<Option<OpenVolume>, MetadataError> {
         let usage = Usage { inodes: 1, bytes: 0 };
-        self.add_volume(record, None, usage, &mut |branch, batch| {
+        self.add_volume(record, None, usage, entries, &mut |branch, batch| {
             let version = Version {
                 birth: Epoch::FIRST,
                 value: Some(&root.encode()),
@@ -197,7 +209,17 @@ impl Store {
         record: VolumeRecord,
         from: &SnapshotRecord,
     ) -> Result<Option<OpenVolume>, MetadataError> {
-        self.add_volume(record, Some(from), from.usage, &mut |_, _| {})
+        self.fork_volume_recorded(record, from, &mut [])
+    }
+
+    /// As [`Store::fork_volume`], with entries of the ledger in the same batch. `None`: they are not written either.
+    pub fn fork_volume_recorded(
+        &self,
+        record: VolumeRecord,
+        from: &SnapshotRecord,
+        entries: LedgerEntries<'_>,
+    ) -> Result<Option<OpenVolume>, MetadataError> {
+        self.add_volume(record, Some(from), from.usage, entries, &mut |_, _| {})
     }
 
     /// The depth of a branch that starts at a snapshot. The catalogue is locked, lest the snapshot be deleted, and the sweep take
@@ -221,6 +243,7 @@ impl Store {
         mut record: VolumeRecord,
         parent: Option<&SnapshotRecord>,
         usage: Usage,
+        entries: LedgerEntries<'_>,
         extra: &mut dyn FnMut(BranchId, &mut Batch),
     ) -> Result<Option<OpenVolume>, MetadataError> {
         let _catalogue = self.catalogue.lock();
@@ -250,6 +273,7 @@ impl Store {
         batch.put(branch::branch_key(head), branch.encode());
         batch.put(branch::usage_key(head), usage.encode());
         extra(head, &mut batch);
+        ledger::record(entries, id, &mut batch);
         self.engine.write(batch, Durability::Power)?;
         Ok(Some(OpenVolume {
             id,
@@ -273,10 +297,21 @@ impl Store {
         volume: &mut OpenVolume,
         details: SnapshotDetails,
     ) -> Result<SnapshotRecord, MetadataError> {
+        self.take_snapshot_recorded(volume, details, &mut [])
+    }
+
+    /// As [`Store::take_snapshot`], with entries of the ledger in the same batch.
+    pub fn take_snapshot_recorded(
+        &self,
+        volume: &mut OpenVolume,
+        details: SnapshotDetails,
+        entries: LedgerEntries<'_>,
+    ) -> Result<SnapshotRecord, MetadataError> {
         let mut after = volume.clone();
         let mut batch = Batch::default();
         let snapshot = add_snapshot(&mut after, details, None, &mut batch);
         self.put_open(&after, &mut batch);
+        ledger::record(entries, after.id, &mut batch);
         self.engine.write(batch, Durability::Power)?;
         *volume = after;
         Ok(snapshot)
@@ -309,6 +344,17 @@ impl Store {
         target: &SnapshotRecord,
         safety: SnapshotDetails,
     ) -> Result<SnapshotRecord, MetadataError> {
+        self.restore_recorded(volume, target, safety, &mut [])
+    }
+
+    /// As [`Store::restore`], with entries of the ledger in the same batch.
+    pub fn restore_recorded(
+        &self,
+        volume: &mut OpenVolume,
+        target: &SnapshotRecord,
+        safety: SnapshotDetails,
+        entries: LedgerEntries<'_>,
+    ) -> Result<SnapshotRecord, MetadataError> {
         let _catalogue = self.catalogue.lock();
         let depth = self.child_depth(target)?;
         let mut ids = self.next_ids()?;
@@ -330,6 +376,7 @@ impl Store {
         batch.put(cell::NEXT_IDS_KEY.to_vec(), ids.encode());
         batch.put(branch::usage_key(head), after.usage.encode());
         self.put_open(&after, &mut batch);
+        ledger::record(entries, after.id, &mut batch);
         self.engine.write(batch, Durability::Power)?;
         *volume = after;
         Ok(safety)
@@ -343,6 +390,15 @@ impl Store {
     /// Removes a volume and its snapshots. Branches that nothing refers to any more are left to the sweep. Durable on
     /// return.
     pub fn delete_volume(&self, volume: &OpenVolume) -> Result<(), MetadataError> {
+        self.delete_volume_recorded(volume, &mut [])
+    }
+
+    /// As [`Store::delete_volume`], with entries of the ledger in the same batch.
+    pub fn delete_volume_recorded(
+        &self,
+        volume: &OpenVolume,
+        entries: LedgerEntries<'_>,
+    ) -> Result<(), MetadataError> {
         let _catalogue = self.catalogue.lock();
         let mut batch = Batch::default();
         for snapshot in self.snapshots(volume.id)? {
@@ -356,6 +412,7 @@ impl Store {
         batch.delete_range(keys, end);
         batch.delete(volume::name_key(&volume.record.name));
         batch.delete(volume::volume_key(volume.id));
+        ledger::record(entries, volume.id, &mut batch);
         Ok(self.engine.write(batch, Durability::Power)?)
     }
 

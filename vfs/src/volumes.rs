@@ -33,6 +33,7 @@ mod diff;
 mod export;
 mod import;
 mod labels;
+mod ledger;
 mod settings;
 
 pub use export::SnapshotReader;

@@ -20,6 +20,8 @@ pub type Value<T> = Option<Spanned<T>>;
 pub struct File {
     /// Directory that holds everything.
     pub data_dir: Value<PathBuf>,
+    /// What the node is called.
+    pub node_name: Value<String>,
     /// The NFS server.
     pub nfs: Nfs,
     /// The RPC server.
@@ -62,6 +64,28 @@ pub struct Rpc {
     pub socket: Value<PathBuf>,
     /// Requests that are executed at once.
     pub requests_max: Value<u32>,
+    /// The same over TCP, for other machines.
+    pub tcp: Value<RpcTcp>,
+}
+
+/// `[rpc.tcp]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RpcTcp {
+    /// Address and port.
+    pub listen: Value<SocketAddr>,
+    /// The server's certificate.
+    pub certificate: Value<PathBuf>,
+    /// Its key.
+    pub key: Value<PathBuf>,
+    /// Authorities of the clients' certificates.
+    pub client_ca: Value<PathBuf>,
+    /// Names that may use `Control`.
+    pub control_clients: Value<Vec<String>>,
+    /// Names that may use `Operations`.
+    pub operations_clients: Value<Vec<String>>,
+    /// Connections at once.
+    pub connections_max: Value<u32>,
 }
 
 /// `[http]`

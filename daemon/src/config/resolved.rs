@@ -16,6 +16,10 @@ use super::stores::{Given, Store, StoreSettings};
 use super::{ConfigError, Place};
 use crate::arguments::Arguments;
 
+mod tcp;
+
+pub use tcp::TcpSettings;
+
 /// Longest path of a Unix socket in bytes: `sun_path` without its NUL (unix(7)).
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
@@ -24,6 +28,8 @@ pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 pub struct Config {
     /// Directory that holds everything.
     pub data_dir: PathBuf,
+    /// What the node is called; `None`: by the machine's name.
+    pub node_name: Option<String>,
     /// Address of NFS and MOUNT.
     pub nfs_listen: SocketAddr,
     /// NFS connections at once.
@@ -36,6 +42,8 @@ pub struct Config {
     pub rpc_socket: PathBuf,
     /// RPC requests that are executed at once.
     pub rpc_requests_max: u32,
+    /// RPC over TCP, if it is wanted.
+    pub rpc_tcp: Option<TcpSettings>,
     /// Address of HTTP.
     pub http_listen: SocketAddr,
     /// Bytes of the metadata store's block cache.
@@ -125,6 +133,7 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let File {
             data_dir,
+            node_name,
             nfs,
             rpc,
             http,
@@ -170,6 +179,7 @@ impl Config {
         let count = |key, value, default, bounds| source.bounded(key, value, default, bounds);
         let size = |key, value, default, bounds| source.size(key, value, default, bounds);
         Ok(Config {
+            node_name: source.node_name(arguments.node_name.clone(), node_name)?,
             data_dir,
             rpc_socket,
             nfs_listen: either(arguments.nfs_listen, nfs.listen, loopback(12049)),
@@ -187,6 +197,7 @@ impl Config {
                 bounds::NFS_MEMORY_BYTES,
             )?,
             rpc_requests_max: count("rpc.requests_max", rpc.requests_max, 32, bounds::RPC_REQUESTS)?,
+            rpc_tcp: source.tcp(rpc.tcp, environment)?,
             http_listen: either(arguments.http_listen, http.listen, loopback(12080)),
             metadata_cache_bytes: size(
                 "metadata.cache_bytes",
@@ -257,6 +268,12 @@ pub mod bounds {
     pub const NFS_MEMORY_BYTES: (u64, u64) = (64 << 20, 2 << 30);
     /// `rpc.requests_max`
     pub const RPC_REQUESTS: (u32, u32) = (1, 256);
+    /// `rpc.tcp.connections_max`
+    pub const RPC_TCP_CONNECTIONS: (u32, u32) = (1, 4096);
+    /// Names in `rpc.tcp.control_clients` and in `rpc.tcp.operations_clients`
+    pub const RPC_TCP_CLIENTS_MAX: usize = 64;
+    /// Bytes of `node_name`
+    pub const NODE_NAME_BYTES_MAX: usize = 253;
     /// `metadata.cache_bytes`
     pub const CACHE_BYTES: (u64, u64) = (1 << 20, 1 << 40);
     /// `metadata.write_buffer_bytes`
@@ -328,6 +345,34 @@ impl Source<'_> {
             });
         }
         Ok(Some(given))
+    }
+
+    /// A name of flag or file: one to [`bounds::NODE_NAME_BYTES_MAX`] visible ASCII characters.
+    fn node_name(
+        &self,
+        flag: Option<String>,
+        file: Option<Spanned<String>>,
+    ) -> Result<Option<String>, ConfigError> {
+        let (name, place) = match (flag, file) {
+            (Some(name), _) => (name, Place::Flag("--node-name")),
+            (None, Some(name)) => {
+                let place = self.place(&name);
+                (name.into_inner(), place)
+            }
+            (None, None) => return Ok(None),
+        };
+        let fits = (1..=bounds::NODE_NAME_BYTES_MAX).contains(&name.len());
+        if fits && name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Ok(Some(name));
+        }
+        Err(ConfigError::BadValue {
+            place,
+            key: "node_name",
+            message: format!(
+                "{name:?} is not 1 to {} visible ASCII characters",
+                bounds::NODE_NAME_BYTES_MAX
+            ),
+        })
     }
 
     /// The roots of plain directories.

@@ -146,7 +146,7 @@ fn limits(message: Option<&proto::CapacityLimits>) -> CapacityLimits {
 }
 
 /// An address at which this node reaches a listener: a wildcard is reached over loopback.
-fn reachable(address: IpAddr) -> IpAddr {
+pub(super) fn reachable(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(any) if any.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(any) if any.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -156,7 +156,7 @@ fn reachable(address: IpAddr) -> IpAddr {
 
 /// Options of nfs(5). Both ports are given, so that no portmapper is asked; there is no lock manager, so locks are local
 /// (`nolock`); `hard` waits for a daemon that restarts, instead of failing the application.
-fn mount_options(server: IpAddr, port: u16) -> Vec<String> {
+pub(super) fn mount_options(server: IpAddr, port: u16) -> Vec<String> {
     let (transport, mount_transport) = match server {
         IpAddr::V4(_) => ("tcp", "tcp"),
         IpAddr::V6(_) => ("proto=tcp6", "tcp6"),

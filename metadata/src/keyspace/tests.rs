@@ -27,6 +27,7 @@ use crate::store::Store;
 use crate::transaction::Transaction;
 use crate::view::Lineage;
 
+mod ledger;
 mod properties;
 
 /// The bytes that hexadecimal digits stand for; white space is free.

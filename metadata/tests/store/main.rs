@@ -18,6 +18,7 @@ use cairn_types::{
 
 mod catalogue;
 mod durability;
+mod ledger;
 mod lineage;
 mod opening;
 mod replies;

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use cairn_metadata::keyspace::dirent::FIRST_COOKIE;
-use cairn_metadata::store::PinUse;
-use cairn_metadata::store::{OpenVolume, SnapshotDetails};
+use cairn_metadata::store::{LedgerEntries, OpenVolume, PinUse, SnapshotDetails};
 use cairn_metadata::{
     CapacityLimits, InodeRecord, Lineage, MetadataError, Origin, PinRecord, SnapshotRecord, VolumeRecord,
 };
 use cairn_types::{
     BranchId, DeviceNumber, ErrorKind, ExportPolicy, FileKind, InodeId, SnapshotId, SnapshotReference,
-    WorkspaceName,
+    VolumeId, WorkspaceName,
 };
 
 use super::Volumes;
@@ -136,7 +135,7 @@ impl Volumes {
 
     /// Makes an empty workspace that may hold any amount. Durable on return. Errors: `WorkspaceExists`, `LimitExceeded`, `NoSpace`.
     pub fn create_workspace(&self, new: NewWorkspace) -> Result<Workspace, ControlError> {
-        self.create_limited_workspace(new, CapacityLimits::default())
+        self.create_workspace_recorded(new, CapacityLimits::default(), &mut [])
     }
 
     /// Makes an empty workspace. Durable on return. Errors: those of [`Volumes::create_workspace`]; `OverCapacity` if not even its root
@@ -145,6 +144,16 @@ impl Volumes {
         &self,
         new: NewWorkspace,
         limits: CapacityLimits,
+    ) -> Result<Workspace, ControlError> {
+        self.create_workspace_recorded(new, limits, &mut [])
+    }
+
+    /// As [`Volumes::create_limited_workspace`], with entries of the ledger in the same batch.
+    pub fn create_workspace_recorded(
+        &self,
+        new: NewWorkspace,
+        limits: CapacityLimits,
+        entries: LedgerEntries<'_>,
     ) -> Result<Workspace, ControlError> {
         let root_only = cairn_metadata::Usage { inodes: 1, bytes: 0 };
         require_capacity(&new.name, root_only, limits)?;
@@ -190,7 +199,10 @@ impl Volumes {
             policy: new.policy,
             limits,
         };
-        let open = self.shared.store.create_volume(record, &root).map_err(failed)?;
+        let store = &self.shared.store;
+        let open = store
+            .create_volume_recorded(record, &root, entries)
+            .map_err(failed)?;
         self.admit(new.name, open)
     }
 
@@ -223,8 +235,23 @@ impl Volumes {
     /// Deletes a workspace, with its snapshots only if `with_snapshots`. Forks of it are not touched. Mounted clients get
     /// stale handles. Durable on return; the storage is freed in the background. Errors: `NoWorkspace`, `HasSnapshots`.
     pub fn delete_workspace(&self, name: &WorkspaceName, with_snapshots: bool) -> Result<(), ControlError> {
+        self.delete_workspace_recorded(name, None, with_snapshots, &mut [])
+    }
+
+    /// As [`Volumes::delete_workspace`], with entries of the ledger in the same batch; if `only` is given, a workspace of that name
+    /// that is another volume is not there.
+    pub fn delete_workspace_recorded(
+        &self,
+        name: &WorkspaceName,
+        only: Option<VolumeId>,
+        with_snapshots: bool,
+        entries: LedgerEntries<'_>,
+    ) -> Result<(), ControlError> {
         let _administration = self.administration.lock();
         let volume = self.named(name)?;
+        if only.is_some_and(|only| only != volume.id) {
+            return Err(ControlError::NoWorkspace { name: name.clone() });
+        }
         let mut state = volume.state.write();
         let snapshots = state.open.record.snapshots;
         if snapshots > 0 && !with_snapshots {
@@ -233,7 +260,10 @@ impl Volumes {
                 snapshots,
             });
         }
-        self.shared.store.delete_volume(&state.open).map_err(failed)?;
+        let store = &self.shared.store;
+        store
+            .delete_volume_recorded(&state.open, entries)
+            .map_err(failed)?;
         state.deleted = true;
         let forgotten = state.dirty.forget_all();
         self.shared
@@ -247,16 +277,29 @@ impl Volumes {
     /// Takes a snapshot of everything acknowledged so far. Durable on return, with all data. The cost does not depend on the
     /// number of files or bytes, but on what has not been flushed yet. Errors: `NoWorkspace`, `LimitExceeded`, `NoSpace`.
     pub fn snapshot(&self, name: &WorkspaceName, new: NewSnapshot) -> Result<Snapshot, ControlError> {
+        self.snapshot_recorded(name, new, &mut [])
+    }
+
+    /// As [`Volumes::snapshot`], with entries of the ledger in the same batch, which get the snapshot's id.
+    pub fn snapshot_recorded(
+        &self,
+        name: &WorkspaceName,
+        new: NewSnapshot,
+        entries: LedgerEntries<'_>,
+    ) -> Result<Snapshot, ControlError> {
         limit("note in bytes", new.note.len(), Snapshot::NOTE_BYTES_MAX)?;
         limit("number of tags", new.tags.len(), Snapshot::TAGS_MAX)?;
         self.require_room()?;
         let volume = self.named(name)?;
         let details = self.details(Origin::Requested, new);
+        for entry in entries.iter_mut() {
+            entry.record.snapshot = Some(details.id);
+        }
         let mut state = self.quiesce(name, &volume)?;
         let record = self
             .shared
             .store
-            .take_snapshot(&mut state.open, details)
+            .take_snapshot_recorded(&mut state.open, details, entries)
             .map_err(failed)?;
         Ok(snapshot(record))
     }
@@ -415,6 +458,16 @@ impl Volumes {
         name: &WorkspaceName,
         reference: &SnapshotReference,
     ) -> Result<Restored, ControlError> {
+        self.restore_recorded(name, reference, &mut [])
+    }
+
+    /// As [`Volumes::restore`], with entries of the ledger in the same batch, which get the ids of both snapshots.
+    pub fn restore_recorded(
+        &self,
+        name: &WorkspaceName,
+        reference: &SnapshotReference,
+        entries: LedgerEntries<'_>,
+    ) -> Result<Restored, ControlError> {
         self.require_room()?;
         let volume = self.named(name)?;
         let target = self.find(name, &volume, reference)?;
@@ -431,8 +484,12 @@ impl Volumes {
         require_capacity(name, target.usage, state.open.record.limits)?;
         // A lineage that cannot be read must not become the head.
         Lineage::at(store.engine(), target.point).map_err(failed)?;
+        for entry in entries.iter_mut() {
+            entry.record.snapshot = Some(target.id);
+            entry.record.safety = Some(details.id);
+        }
         let safety = store
-            .restore(&mut state.open, &target, details)
+            .restore_recorded(&mut state.open, &target, details, entries)
             .map_err(|error| self.gone(name, reference, error))?;
         state.lineage = Lineage::live(store.engine(), state.open.record.head).map_err(failed)?;
         Ok(Restored {
@@ -463,6 +520,17 @@ impl Volumes {
         reference: &SnapshotReference,
         new: &WorkspaceName,
     ) -> Result<Workspace, ControlError> {
+        self.fork_recorded(name, reference, new, &mut [])
+    }
+
+    /// As [`Volumes::fork`], with entries of the ledger in the same batch, which get the id of the snapshot.
+    pub fn fork_recorded(
+        &self,
+        name: &WorkspaceName,
+        reference: &SnapshotReference,
+        new: &WorkspaceName,
+        entries: LedgerEntries<'_>,
+    ) -> Result<Workspace, ControlError> {
         self.require_room()?;
         let _administration = self.administration.lock();
         let volume = self.named(name)?;
@@ -486,9 +554,21 @@ impl Volumes {
             policy,
             limits,
         };
-        let open = self.shared.store.fork_volume(record, &from);
+        for entry in entries.iter_mut() {
+            entry.record.snapshot = Some(from.id);
+        }
+        let store = &self.shared.store;
+        let open = store.fork_volume_recorded(record, &from, entries);
         let open = open.map_err(|error| self.gone(name, reference, error))?;
         self.admit(new.clone(), open)
+    }
+
+    /// Brings everything that was acknowledged, stable or not, into the metadata, durably. What comes meanwhile may or may not be
+    /// among it. Errors: `NoSpace`, `Storage`.
+    pub fn flush_durably(&self) -> Result<(), ControlError> {
+        self.flush().map_err(stopped)?;
+        let synced = self.shared.store.engine().sync();
+        synced.map_err(|error| failed(error.into()))
     }
 
     /// What the node holds.
