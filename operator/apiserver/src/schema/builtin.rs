@@ -155,6 +155,10 @@ fn complete(name: &str, schema: &mut Schema) {
     let short = name.strip_prefix(PREFIX).unwrap_or(name);
     if schema.properties.is_empty() && schema.additional.is_none() {
         schema.preserve_unknown = true;
+        if schema.kind == Some(super::Type::Object) {
+            // Raw JSON of any shape.
+            schema.kind = None;
+        }
     }
     if name.ends_with(".Quantity") || name.ends_with(".IntOrString") {
         schema.int_or_string = true;
@@ -185,13 +189,7 @@ fn complete(name: &str, schema: &mut Schema) {
             node.default = serde_json::from_str(default).ok();
         }
     }
-    // Go writes numbers and flags without a field as zero; requiring them is left to the rules of kinds.
-    schema.required.retain(|name| {
-        schema
-            .properties
-            .get(name)
-            .is_some_and(|field| matches!(field.kind, Some(super::Type::String)))
-    });
+    // Go writes what is absent as zero; requiring is left to the rules of kinds.
     schema.required.clear();
 }
 
