@@ -359,11 +359,16 @@ fn yaml(call: &Call) -> Result<Value, Failure> {
 }
 
 fn read_body(call: &Call, kind: &Kind) -> Result<Value, Failure> {
+    parse_body(call, &kind.kind)
+}
+
+/// Reads JSON or YAML. Protobuf is not understood, and clients are told so.
+fn parse_body(call: &Call, kind: &str) -> Result<Value, Failure> {
     match content_type(call) {
         "application/json" | "" => serde_json::from_slice(&call.body).map_err(|error| {
             Failure::BadRequest(format!(
                 "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: {error}",
-                kind.kind
+                kind
             ))
         }),
         "application/yaml" => yaml(call),
@@ -506,8 +511,7 @@ fn review(shared: &Shared, call: &Call, target: &Target) -> Result<Answer, Failu
     if !known || target.verb != Verb::Create {
         return Err(Failure::NoSuchPath);
     }
-    let mut value: Value = serde_json::from_slice(&call.body)
-        .map_err(|error| Failure::BadRequest(format!("the object provided is unrecognized: {error}")))?;
+    let mut value = parse_body(call, "SubjectAccessReview")?;
     let user = if target.resource == "subjectaccessreviews" {
         let groups: Vec<&str> = object::at(&value, &["spec", "groups"])
             .and_then(Value::as_array)

@@ -259,6 +259,10 @@ impl Failure {
             }
             Self::TooManyRequests { retry_after } => Some(json!({"retryAfterSeconds": retry_after})),
             Self::NoSuchPath => Some(json!({})),
+            Self::Version { code: 504, .. } => Some(json!({
+                "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
+                "retryAfterSeconds": 1,
+            })),
             _ => None,
         };
         let mut metadata = json!({});

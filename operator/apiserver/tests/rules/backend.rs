@@ -58,67 +58,78 @@ pub const JSON_PATCH: &str = "application/json-patch+json";
 pub const STRATEGIC: &str = "application/strategic-merge-patch+json";
 pub const APPLY: &str = "application/apply-patch+yaml";
 
-pub const WIDGETS: &str = "widgets.rules.cairn.dev";
-
 /// The definition that most rules use: something of everything.
+const DEFINITION: &str = r#"
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: widgets.rules.cairn.dev}
+spec:
+  group: rules.cairn.dev
+  scope: Namespaced
+  names: {plural: widgets, kind: Widget, shortNames: [wdg], categories: [storage]}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    subresources: {status: {}}
+    selectableFields: [{jsonPath: .spec.colour}]
+    additionalPrinterColumns:
+    - {name: Size, type: integer, jsonPath: .spec.size}
+    - {name: Ready, type: string, jsonPath: '.status.conditions[?(@.type=="Ready")].status'}
+    - {name: Colour, type: string, jsonPath: .spec.colour, priority: 1}
+    - {name: Age, type: date, jsonPath: .metadata.creationTimestamp}
+    schema:
+      openAPIV3Schema:
+        type: object
+        required: [spec]
+        properties:
+          spec:
+            type: object
+            required: [size]
+            x-kubernetes-validations:
+            - {rule: self.size <= 100, message: at most 100}
+            - {rule: '!has(self.fixed) || !has(oldSelf.fixed) || self.fixed == oldSelf.fixed', message: fixed is immutable}
+            properties:
+              size: {type: integer, minimum: 1}
+              fixed: {type: string}
+              colour: {type: string, enum: [red, green], default: red}
+              name: {type: string, pattern: '^[a-z]+$', maxLength: 5}
+              parts:
+                type: array
+                x-kubernetes-list-type: map
+                x-kubernetes-list-map-keys: [name]
+                items:
+                  type: object
+                  required: [name]
+                  properties: {name: {type: string}, count: {type: integer}}
+              tags: {type: array, x-kubernetes-list-type: set, items: {type: string}}
+              steps: {type: array, maxItems: 3, items: {type: string}}
+              labels: {type: object, additionalProperties: {type: string}}
+              port: {x-kubernetes-int-or-string: true}
+              when: {type: string, format: date-time}
+              free: {type: object, x-kubernetes-preserve-unknown-fields: true}
+              nested:
+                type: object
+                default: {}
+                properties: {depth: {type: integer, default: 3}}
+          status:
+            type: object
+            properties:
+              phase: {type: string}
+              observedGeneration: {type: integer}
+              conditions:
+                type: array
+                x-kubernetes-list-type: map
+                x-kubernetes-list-map-keys: [type]
+                items:
+                  type: object
+                  required: [type]
+                  properties: {type: {type: string}, status: {type: string}}
+"#;
+
+/// The definition as an object.
 pub fn definition() -> Value {
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": WIDGETS},
-        "spec": {
-            "group": "rules.cairn.dev", "scope": "Namespaced",
-            "names": {"plural": "widgets", "kind": "Widget", "shortNames": ["wdg"], "categories": ["storage"]},
-            "versions": [{
-                "name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
-                "selectableFields": [{"jsonPath": ".spec.colour"}],
-                "additionalPrinterColumns": [
-                    {"name": "Size", "type": "integer", "jsonPath": ".spec.size"},
-                    {"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].status"},
-                    {"name": "Colour", "type": "string", "jsonPath": ".spec.colour", "priority": 1},
-                    {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
-                ],
-                "schema": {"openAPIV3Schema": {"type": "object", "required": ["spec"], "properties": {
-                    "spec": {
-                        "type": "object", "required": ["size"],
-                        "x-kubernetes-validations": [
-                            {"rule": "self.size <= 100", "message": "at most 100"},
-                            {"rule": "!has(self.fixed) || !has(oldSelf.fixed) || self.fixed == oldSelf.fixed", "message": "fixed is immutable"},
-                        ],
-                        "properties": {
-                            "size": {"type": "integer", "minimum": 1},
-                            "fixed": {"type": "string"},
-                            "colour": {"type": "string", "enum": ["red", "green"], "default": "red"},
-                            "name": {"type": "string", "pattern": "^[a-z]+$", "maxLength": 5},
-                            "parts": {
-                                "type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
-                                "items": {"type": "object", "required": ["name"], "properties": {
-                                    "name": {"type": "string"}, "count": {"type": "integer"},
-                                }},
-                            },
-                            "tags": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},
-                            "steps": {"type": "array", "maxItems": 3, "items": {"type": "string"}},
-                            "labels": {"type": "object", "additionalProperties": {"type": "string"}},
-                            "port": {"x-kubernetes-int-or-string": true},
-                            "when": {"type": "string", "format": "date-time"},
-                            "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
-                            "nested": {"type": "object", "default": {}, "properties": {
-                                "depth": {"type": "integer", "default": 3},
-                            }},
-                        },
-                    },
-                    "status": {"type": "object", "properties": {
-                        "phase": {"type": "string"}, "observedGeneration": {"type": "integer"},
-                        "conditions": {
-                            "type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"],
-                            "items": {"type": "object", "required": ["type"], "properties": {
-                                "type": {"type": "string"}, "status": {"type": "string"},
-                            }},
-                        },
-                    }},
-                }}},
-            }],
-        },
-    })
+    serde_saphyr::from_str(DEFINITION).unwrap()
 }
 
 impl Backend {

@@ -266,7 +266,10 @@ async fn faults_happen_as_planned() {
     };
     server.fault(patch.clone(), Fault::TooManyRequests(0), 1, Some(1));
     backend.patch(&path, MERGE, &size(2)).await.ok();
-    // The client of `kube` waits and tries again, so that the second attempt gets through.
+    let refused = backend.patch(&path, MERGE, &size(3)).await;
+    assert_eq!(refused.headers["retry-after"], "0");
+    refused.refused(429, "TooManyRequests");
+    assert_eq!(stored(), 2);
     backend.patch(&path, MERGE, &size(3)).await.ok();
     assert_eq!(stored(), 3);
     assert_eq!(server.counters().codes[&429], 1);
