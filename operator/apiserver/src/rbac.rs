@@ -63,7 +63,11 @@ pub fn allows_path(user: &User, path: &str) -> bool {
     let public = ["/healthz", "/livez", "/readyz", "/version"]
         .iter()
         .any(|prefix| path.starts_with(prefix));
-    public || user.groups.iter().any(|group| group == "system:authenticated" || group == "system:masters")
+    public
+        || user
+            .groups
+            .iter()
+            .any(|group| group == "system:authenticated" || group == "system:masters")
 }
 
 fn binds(binding: &Value, user: &User, namespace: &str) -> bool {

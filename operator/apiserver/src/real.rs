@@ -46,7 +46,7 @@ pub enum RealError {
         message: String,
     },
     /// It does not get ready; the end of its log.
-    #[error("the server is not ready after {} s; its log ends with:\n{log}", START_MAX.as_secs())]
+    #[error("the server has ended, or is not ready after {} s; its log ends with:\n{log}", START_MAX.as_secs())]
     NotReady {
         /// The end of the log.
         log: String,
@@ -71,7 +71,7 @@ pub struct RealServer {
     address: SocketAddr,
     authority: String,
     token: String,
-    _server: Ended,
+    server: Ended,
     _etcd: Ended,
 }
 
@@ -90,7 +90,11 @@ impl RealServer {
     pub async fn start(assets: &Path, directory: &Path) -> Result<Self, RealError> {
         let program = |name: &str| -> Result<PathBuf, RealError> {
             let path = assets.join(name);
-            if path.is_file() { Ok(path) } else { Err(RealError::Missing(path)) }
+            if path.is_file() {
+                Ok(path)
+            } else {
+                Err(RealError::Missing(path))
+            }
         };
         let (etcd, server) = (program("etcd")?, program("kube-apiserver")?);
         let prepare = |what: &'static str| {
@@ -108,7 +112,8 @@ impl RealServer {
         };
         let certificate = write("server.crt", &identity.certificate)?;
         let key = write("server.key", &identity.key)?;
-        let accounts = write("accounts.key", &identity.key)?;
+        // The key that signs for service accounts: the same, for nobody asks for its tokens.
+        let accounts = write("accounts.pub", &identity.public_key)?;
         let tokens = write("tokens.csv", &format!("{token},admin,admin,system:masters\n"))?;
         let port = || free_port().map_err(|error| prepare("ports")(&error));
         let (client, peer, secure) = (port()?, port()?, port()?);
@@ -152,7 +157,7 @@ impl RealServer {
                 format!("--token-auth-file={tokens}"),
                 "--authorization-mode=RBAC".to_owned(),
                 format!("--service-account-key-file={accounts}"),
-                format!("--service-account-signing-key-file={accounts}"),
+                format!("--service-account-signing-key-file={key}"),
                 "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
                 "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
                 // There is no controller that would make the accounts that pods get by default.
@@ -161,11 +166,11 @@ impl RealServer {
             ],
         )?;
         let address = SocketAddr::from(([127, 0, 0, 1], secure));
-        let real = Self {
+        let mut real = Self {
             address,
             authority: identity.authority,
             token,
-            _server: server,
+            server,
             _etcd: etcd,
         };
         real.wait(directory).await?;
@@ -187,11 +192,14 @@ impl RealServer {
         &self.token
     }
 
-    async fn wait(&self, directory: &Path) -> Result<(), RealError> {
+    async fn wait(&mut self, directory: &Path) -> Result<(), RealError> {
         let deadline = Instant::now() + START_MAX;
         while Instant::now() < deadline {
             if self.is_ready().await.unwrap_or(false) {
                 return Ok(());
+            }
+            if matches!(self.server.0.try_wait(), Ok(Some(_))) {
+                break;
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }

@@ -21,12 +21,7 @@ use tokio_rustls::{
 };
 use tower::Service;
 
-use crate::{
-    request::User,
-    server::ApiServer,
-    service::refusal,
-    status::Failure,
-};
+use crate::{request::User, server::ApiServer, service::refusal, status::Failure};
 
 /// Connections at a time; more wait.
 const CONNECTIONS_MAX: usize = 1024;
@@ -85,13 +80,18 @@ impl ApiServer {
         let address = listener
             .local_addr()
             .map_err(|source| ServeError::Listen { address, source })?;
-        let identity =
-            Identity::generate().map_err(|error| ServeError::Certificate(error.to_string()))?;
+        let identity = Identity::generate().map_err(|error| ServeError::Certificate(error.to_string()))?;
         let tls = identity.server_config().map_err(ServeError::Certificate)?;
         let users = Arc::new(Mutex::new(HashMap::new()));
         let (stop, stopped) = watch::channel(false);
         let acceptor = TlsAcceptor::from(Arc::new(tls));
-        let task = tokio::spawn(accept(listener, acceptor, self.clone(), Arc::clone(&users), stopped));
+        let task = tokio::spawn(accept(
+            listener,
+            acceptor,
+            self.clone(),
+            Arc::clone(&users),
+            stopped,
+        ));
         Ok(Serving {
             address,
             authority: identity.authority,
@@ -163,6 +163,7 @@ pub(crate) struct Identity {
     pub authority: String,
     pub certificate: String,
     pub key: String,
+    pub public_key: String,
 }
 
 impl Identity {
@@ -187,6 +188,7 @@ impl Identity {
             authority: authority_certificate.pem(),
             certificate: leaf.pem(),
             key: key.serialize_pem(),
+            public_key: key.public_key_pem(),
         })
     }
 

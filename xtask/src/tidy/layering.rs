@@ -25,6 +25,7 @@ pub const TABLE: &[(&str, &[&str])] = &[
         &["types", "content", "metadata", "vfs", "snapshot", "nfs", "api"],
     ),
     ("cli", &["types", "snapshot", "api"]),
+    ("operator/apiserver", &[]),
     ("e2e", &[ANYTHING]),
     ("benches", &[ANYTHING]),
     ("benches/compare", &[ANYTHING]),

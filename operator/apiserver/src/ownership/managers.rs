@@ -88,13 +88,20 @@ pub fn read(object: &Value) -> Vec<Manager> {
 pub fn write(object: &mut Value, mut managers: Vec<Manager>) {
     managers.retain(|manager| !manager.fields.is_empty());
     managers.sort_by(|one, other| {
-        (one.operation, &one.time, &one.name, &one.api_version, &one.subresource).cmp(&(
-            other.operation,
-            &other.time,
-            &other.name,
-            &other.api_version,
-            &other.subresource,
-        ))
+        (
+            one.operation,
+            &one.time,
+            &one.name,
+            &one.api_version,
+            &one.subresource,
+        )
+            .cmp(&(
+                other.operation,
+                &other.time,
+                &other.name,
+                &other.api_version,
+                &other.subresource,
+            ))
     });
     let entries: Vec<Value> = managers
         .iter()

@@ -27,14 +27,25 @@ pub async fn an_applier_owns_what_it_applies(backend: Backend) {
 /// Lists with keys merge by them, sets by value, maps by field; two appliers may say the same.
 pub async fn lists_merge_by_their_keys(backend: Backend) {
     backend
-        .apply("one", "a", json!({"size": 1, "parts": [{"name": "x", "count": 1}], "tags": ["k"], "labels": {"a": "1"}}))
+        .apply(
+            "one",
+            "a",
+            json!({"size": 1, "parts": [{"name": "x", "count": 1}], "tags": ["k"], "labels": {"a": "1"}}),
+        )
         .await
         .ok();
     let both = backend
-        .apply("two", "a", json!({"size": 1, "parts": [{"name": "y", "count": 2}], "tags": ["j"], "labels": {"b": "1"}}))
+        .apply(
+            "two",
+            "a",
+            json!({"size": 1, "parts": [{"name": "y", "count": 2}], "tags": ["j"], "labels": {"b": "1"}}),
+        )
         .await
         .ok();
-    assert_eq!(both["spec"]["parts"], json!([{"name": "x", "count": 1}, {"name": "y", "count": 2}]));
+    assert_eq!(
+        both["spec"]["parts"],
+        json!([{"name": "x", "count": 1}, {"name": "y", "count": 2}])
+    );
     assert_eq!(both["spec"]["tags"], json!(["k", "j"]));
     assert_eq!(both["spec"]["labels"], json!({"a": "1", "b": "1"}));
     assert_eq!(owned(&both, "one")["f:spec"]["f:size"], json!({}));
@@ -44,11 +55,19 @@ pub async fn lists_merge_by_their_keys(backend: Backend) {
 /// A field of another manager is not changed without force, and the answer says whose it is.
 pub async fn a_field_of_another_manager_is_a_conflict(backend: Backend) {
     backend
-        .apply("one", "a", json!({"size": 1, "parts": [{"name": "x", "count": 1}], "labels": {"a": "1"}}))
+        .apply(
+            "one",
+            "a",
+            json!({"size": 1, "parts": [{"name": "x", "count": 1}], "labels": {"a": "1"}}),
+        )
         .await
         .ok();
     let refused = backend
-        .apply("two", "a", json!({"size": 1, "parts": [{"name": "x", "count": 2}], "labels": {"a": "2"}}))
+        .apply(
+            "two",
+            "a",
+            json!({"size": 1, "parts": [{"name": "x", "count": 2}], "labels": {"a": "2"}}),
+        )
         .await
         .refused(409, "Conflict");
     assert_eq!(
@@ -63,7 +82,10 @@ pub async fn a_field_of_another_manager_is_a_conflict(backend: Backend) {
         .apply("two", "a", json!({"size": 2}))
         .await
         .refused(409, "Conflict");
-    assert_eq!(single["message"], "Apply failed with 1 conflict: conflict with \"one\": .spec.size");
+    assert_eq!(
+        single["message"],
+        "Apply failed with 1 conflict: conflict with \"one\": .spec.size"
+    );
 }
 
 /// Updates own fields too.
@@ -82,11 +104,19 @@ pub async fn a_field_of_an_updater_is_a_conflict(backend: Backend) {
 /// Force takes the field over.
 pub async fn force_takes_fields_over(backend: Backend) {
     backend
-        .apply("one", "a", json!({"size": 1, "parts": [{"name": "x", "count": 1}]}))
+        .apply(
+            "one",
+            "a",
+            json!({"size": 1, "parts": [{"name": "x", "count": 1}]}),
+        )
         .await
         .ok();
     let taken = backend
-        .apply("two&force=true", "a", json!({"size": 1, "parts": [{"name": "x", "count": 2}]}))
+        .apply(
+            "two&force=true",
+            "a",
+            json!({"size": 1, "parts": [{"name": "x", "count": 2}]}),
+        )
         .await
         .ok();
     assert_eq!(taken["spec"]["parts"], json!([{"name": "x", "count": 2}]));
@@ -94,7 +124,10 @@ pub async fn force_takes_fields_over(backend: Backend) {
         owned(&taken, "one")["f:spec"]["f:parts"],
         json!({"k:{\"name\":\"x\"}": {".": {}, "f:name": {}}})
     );
-    assert_eq!(owned(&taken, "two")["f:spec"]["f:parts"]["k:{\"name\":\"x\"}"]["f:count"], json!({}));
+    assert_eq!(
+        owned(&taken, "two")["f:spec"]["f:parts"]["k:{\"name\":\"x\"}"]["f:count"],
+        json!({})
+    );
 }
 
 /// What the last owner does not apply any more is removed; what others own stays; defaults come back.
@@ -111,7 +144,11 @@ pub async fn fields_without_an_owner_are_removed(backend: Backend) {
         .await
         .ok();
     backend
-        .apply("two", "a", json!({"size": 1, "parts": [{"name": "x"}], "labels": {"a": "1"}, "tags": ["k"]}))
+        .apply(
+            "two",
+            "a",
+            json!({"size": 1, "parts": [{"name": "x"}], "labels": {"a": "1"}, "tags": ["k"]}),
+        )
         .await
         .ok();
     let dropped = backend.apply("one", "a", json!({"size": 1})).await.ok();
@@ -129,12 +166,19 @@ pub async fn fields_without_an_owner_are_removed(backend: Backend) {
 pub async fn fields_of_updaters_stay(backend: Backend) {
     backend.apply("one", "a", json!({"size": 1})).await.ok();
     backend
-        .patch(&backend.widgets("/a"), MERGE, &json!({"spec": {"labels": {"u": "v"}}}))
+        .patch(
+            &backend.widgets("/a"),
+            MERGE,
+            &json!({"spec": {"labels": {"u": "v"}}}),
+        )
         .await
         .ok();
     let again = backend.apply("one", "a", json!({"size": 2})).await.ok();
     assert_eq!(again["spec"]["labels"], json!({"u": "v"}));
-    assert_eq!(owned(&again, "tester")["f:spec"]["f:labels"], json!({".": {}, "f:u": {}}));
+    assert_eq!(
+        owned(&again, "tester")["f:spec"]["f:labels"],
+        json!({".": {}, "f:u": {}})
+    );
 }
 
 /// The same application twice is no write.
@@ -144,7 +188,10 @@ pub async fn applying_the_same_again_writes_nothing(backend: Backend) {
     let second = backend.apply("one", "a", spec).await;
     assert_eq!(second.code, 200);
     assert_eq!(version(&first), version(&second.body));
-    assert_eq!(first["metadata"]["managedFields"], second.body["metadata"]["managedFields"]);
+    assert_eq!(
+        first["metadata"]["managedFields"],
+        second.body["metadata"]["managedFields"]
+    );
 }
 
 /// Status and object are owned apart, even by one manager.
@@ -162,7 +209,10 @@ pub async fn status_is_applied_and_owned_apart(backend: Backend) {
     assert_eq!(written["spec"]["size"], 1);
     let entries = written["metadata"]["managedFields"].as_array().unwrap();
     assert_eq!(entries.len(), 2);
-    let of_status = entries.iter().find(|entry| entry["subresource"] == "status").unwrap();
+    let of_status = entries
+        .iter()
+        .find(|entry| entry["subresource"] == "status")
+        .unwrap();
     assert_eq!(
         of_status["fieldsV1"],
         json!({"f:status": {"f:phase": {}, "f:conditions": {
@@ -170,7 +220,10 @@ pub async fn status_is_applied_and_owned_apart(backend: Backend) {
         }}})
     );
     let other = backend.widgets("/a/status?fieldManager=two");
-    let refused = backend.patch(&other, APPLY, &status("y")).await.refused(409, "Conflict");
+    let refused = backend
+        .patch(&other, APPLY, &status("y"))
+        .await
+        .refused(409, "Conflict");
     assert_eq!(
         refused["message"],
         "Apply failed with 1 conflict: conflict with \"one\" with subresource \"status\": .status.phase"
@@ -199,7 +252,10 @@ pub async fn an_application_is_well_formed(backend: Backend) {
     let unknown = backend.apply("one", "a", json!({"size": 1, "zz": 1})).await;
     assert_eq!(unknown.code, 500);
     assert!(
-        unknown.body["message"].as_str().unwrap().ends_with(".spec.zz: field not declared in schema"),
+        unknown.body["message"]
+            .as_str()
+            .unwrap()
+            .ends_with(".spec.zz: field not declared in schema"),
         "{}",
         unknown.body
     );
@@ -220,7 +276,10 @@ pub async fn an_application_is_well_formed(backend: Backend) {
 /// Updates own what they change; who had it before loses it.
 pub async fn an_update_takes_what_it_changes(backend: Backend) {
     let made = backend
-        .widget("a", json!({"size": 1, "labels": {"a": "b"}, "parts": [{"name": "x", "count": 1}]}))
+        .widget(
+            "a",
+            json!({"size": 1, "labels": {"a": "b"}, "parts": [{"name": "x", "count": 1}]}),
+        )
         .await;
     assert_eq!(
         owned(&made, "tester"),
@@ -232,7 +291,11 @@ pub async fn an_update_takes_what_it_changes(backend: Backend) {
     );
     let path = backend.widgets("/a?fieldManager=other");
     let changed = backend
-        .patch(&path, MERGE, &json!({"spec": {"colour": "green", "labels": {"a": null, "c": "d"}}}))
+        .patch(
+            &path,
+            MERGE,
+            &json!({"spec": {"colour": "green", "labels": {"a": null, "c": "d"}}}),
+        )
         .await
         .ok();
     assert_eq!(
@@ -242,7 +305,7 @@ pub async fn an_update_takes_what_it_changes(backend: Backend) {
     assert_eq!(
         owned(&changed, "tester"),
         json!({"f:spec": {
-            ".": {}, "f:size": {}, "f:labels": {".": {}},
+            ".": {}, "f:size": {}, "f:labels": {},
             "f:nested": {".": {}, "f:depth": {}},
             "f:parts": {".": {}, "k:{\"name\":\"x\"}": {".": {}, "f:name": {}, "f:count": {}}},
         }})
@@ -260,9 +323,8 @@ pub async fn built_in_lists_merge_by_their_keys(backend: Backend) {
             },
         })
     };
-    let path = |manager: &str| {
-        backend.path("/apis/apps/v1", &format!("statefulsets/s?fieldManager={manager}"))
-    };
+    let path =
+        |manager: &str| backend.path("/apis/apps/v1", &format!("statefulsets/s?fieldManager={manager}"));
     let first = json!([{
         "name": "c", "image": "x:1", "ports": [{"containerPort": 80}], "env": [{"name": "A", "value": "1"}],
         "volumeMounts": [{"name": "v", "mountPath": "/v"}],
@@ -290,7 +352,10 @@ pub async fn built_in_lists_merge_by_their_keys(backend: Backend) {
     });
     let both = backend.patch(&path("two"), APPLY, &second).await.ok();
     let containers = &both["spec"]["template"]["spec"]["containers"];
-    assert_eq!(containers[0]["env"], json!([{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]));
+    assert_eq!(
+        containers[0]["env"],
+        json!([{"name": "A", "value": "1"}, {"name": "B", "value": "2"}])
+    );
     assert_eq!(containers[0]["image"], "x:1");
     assert_eq!(containers[1]["name"], "d");
     assert_eq!(both["metadata"]["generation"], 2);
@@ -320,7 +385,10 @@ pub async fn the_claim_of_a_volume_is_owned_by_field(backend: Backend) {
     );
     assert_eq!(made["spec"]["persistentVolumeReclaimPolicy"], "Retain");
     assert_eq!(made["status"]["phase"], "Pending");
-    assert_eq!(made["metadata"]["finalizers"], json!(["kubernetes.io/pv-protection"]));
+    assert_eq!(
+        made["metadata"]["finalizers"],
+        json!(["kubernetes.io/pv-protection"])
+    );
     let again = backend.patch(&path, APPLY, &volume).await.ok();
     assert_eq!(version(&made), version(&again));
 }

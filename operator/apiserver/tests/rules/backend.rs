@@ -47,7 +47,12 @@ impl Reply {
         assert_eq!(self.code, code, "{}", self.body);
         assert_eq!(self.body["kind"], "Status", "{}", self.body);
         assert_eq!(self.body["status"], "Failure", "{}", self.body);
-        assert_eq!(self.body["reason"].as_str().unwrap_or_default(), reason, "{}", self.body);
+        assert_eq!(
+            self.body["reason"].as_str().unwrap_or_default(),
+            reason,
+            "{}",
+            self.body
+        );
         self.body
     }
 }
@@ -167,12 +172,18 @@ impl Backend {
 
     async fn prepare(&self) {
         let made = self
-            .post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &definition())
+            .post(
+                "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+                &definition(),
+            )
             .await;
         assert!(matches!(made.code, 201 | 409), "{}", made.body);
-        self.post("/api/v1/namespaces", &json!({"metadata": {"name": self.namespace}}))
-            .await
-            .ok();
+        self.post(
+            "/api/v1/namespaces",
+            &json!({"metadata": {"name": self.namespace}}),
+        )
+        .await
+        .ok();
         self.served("/apis/rules.cairn.dev/v1/widgets").await;
     }
 
@@ -197,7 +208,10 @@ impl Backend {
 
     /// The path of widgets, or of one of them.
     pub fn widgets(&self, rest: &str) -> String {
-        format!("/apis/rules.cairn.dev/v1/namespaces/{}/widgets{rest}", self.namespace)
+        format!(
+            "/apis/rules.cairn.dev/v1/namespaces/{}/widgets{rest}",
+            self.namespace
+        )
     }
 
     /// The path of something in the namespace, as `/api/v1` and `configmaps/x`.
@@ -231,22 +245,26 @@ impl Backend {
     }
 
     pub async fn get_as(&self, path: &str, accept: &str) -> Reply {
-        self.send(Method::GET, path, &[("accept", accept)], Vec::new()).await
+        self.send(Method::GET, path, &[("accept", accept)], Vec::new())
+            .await
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> Reply {
         let agent = [("content-type", JSON), ("user-agent", "tester/1.0")];
-        self.send(Method::POST, path, &agent, body.to_string().into_bytes()).await
+        self.send(Method::POST, path, &agent, body.to_string().into_bytes())
+            .await
     }
 
     pub async fn put(&self, path: &str, body: &Value) -> Reply {
         let agent = [("content-type", JSON), ("user-agent", "tester/1.0")];
-        self.send(Method::PUT, path, &agent, body.to_string().into_bytes()).await
+        self.send(Method::PUT, path, &agent, body.to_string().into_bytes())
+            .await
     }
 
     pub async fn patch(&self, path: &str, kind: &str, body: &Value) -> Reply {
         let agent = [("content-type", kind), ("user-agent", "tester/1.0")];
-        self.send(Method::PATCH, path, &agent, body.to_string().into_bytes()).await
+        self.send(Method::PATCH, path, &agent, body.to_string().into_bytes())
+            .await
     }
 
     pub async fn delete(&self, path: &str) -> Reply {
@@ -255,7 +273,8 @@ impl Backend {
 
     pub async fn delete_with(&self, path: &str, options: &Value) -> Reply {
         let kind = [("content-type", JSON)];
-        self.send(Method::DELETE, path, &kind, options.to_string().into_bytes()).await
+        self.send(Method::DELETE, path, &kind, options.to_string().into_bytes())
+            .await
     }
 
     /// Makes a widget with this spec.
@@ -317,7 +336,10 @@ impl Lines {
     /// The next event, as its type and object.
     pub async fn event(&mut self) -> (String, Value) {
         let event = self.next().await.expect("the watch goes on");
-        (event["type"].as_str().unwrap().to_owned(), event["object"].clone())
+        (
+            event["type"].as_str().unwrap().to_owned(),
+            event["object"].clone(),
+        )
     }
 
     /// The next events up to a bookmark, as types and names.
@@ -348,5 +370,9 @@ pub fn owned(object: &Value, manager: &str) -> Value {
 /// The version of an object as a number.
 #[track_caller]
 pub fn version(object: &Value) -> u64 {
-    object["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap()
+    object["metadata"]["resourceVersion"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap()
 }

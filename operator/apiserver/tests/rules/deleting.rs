@@ -15,7 +15,10 @@ pub async fn without_finalizers_an_object_is_gone_at_once(backend: Backend) {
     assert_eq!(answer["details"]["uid"], made["metadata"]["uid"]);
     assert_eq!(answer["details"]["kind"], "widgets");
     backend.get(&backend.widgets("/a")).await.refused(404, "NotFound");
-    backend.delete(&backend.widgets("/a")).await.refused(404, "NotFound");
+    backend
+        .delete(&backend.widgets("/a"))
+        .await
+        .refused(404, "NotFound");
 }
 
 /// With finalizers it is marked, and gone with the last of them.
@@ -47,7 +50,11 @@ pub async fn no_finalizer_is_added_to_what_is_being_deleted(backend: Backend) {
     backend.post(&backend.widgets(""), &object).await.ok();
     backend.delete(&path).await.ok();
     let refused = backend
-        .patch(&path, MERGE, &json!({"metadata": {"finalizers": [HOLD, "rules.cairn.dev/new"]}}))
+        .patch(
+            &path,
+            MERGE,
+            &json!({"metadata": {"finalizers": [HOLD, "rules.cairn.dev/new"]}}),
+        )
         .await
         .refused(422, "Invalid");
     assert_eq!(refused["details"]["causes"][0]["field"], "metadata.finalizers");
@@ -56,7 +63,10 @@ pub async fn no_finalizer_is_added_to_what_is_being_deleted(backend: Backend) {
         .await
         .ok();
     assert!(unmarked["metadata"]["deletionTimestamp"].is_string());
-    let changed = backend.patch(&path, MERGE, &json!({"spec": {"size": 2}})).await.ok();
+    let changed = backend
+        .patch(&path, MERGE, &json!({"spec": {"size": 2}}))
+        .await
+        .ok();
     assert_eq!(changed["spec"]["size"], 2);
     backend
         .patch(&path, MERGE, &json!({"metadata": {"finalizers": []}}))
@@ -90,7 +100,10 @@ pub async fn propagation_is_kept_as_a_finalizer(backend: Backend) {
         .delete_with(&path, &json!({"propagationPolicy": "Foreground"}))
         .await
         .ok();
-    assert_eq!(foreground["metadata"]["finalizers"], json!(["foregroundDeletion"]));
+    assert_eq!(
+        foreground["metadata"]["finalizers"],
+        json!(["foregroundDeletion"])
+    );
     let orphan = backend
         .delete_with(&path, &json!({"propagationPolicy": "Orphan"}))
         .await

@@ -109,12 +109,16 @@ pub async fn a_creation_owns_what_it_sets(backend: Backend) {
         }})
     );
     let config = json!({"metadata": {"name": "c", "labels": {"x": "y"}}, "data": {"k": "v"}});
-    let made = backend.post(&backend.path(CORE, "configmaps"), &config).await.ok();
+    let made = backend
+        .post(&backend.path(CORE, "configmaps"), &config)
+        .await
+        .ok();
     assert_eq!(
         owned(&made, "tester"),
         json!({"f:data": {".": {}, "f:k": {}}, "f:metadata": {"f:labels": {".": {}, "f:x": {}}}})
     );
-    let service = json!({"metadata": {"name": "s"}, "spec": {"selector": {"a": "b"}, "ports": [{"port": 80}]}});
+    let service =
+        json!({"metadata": {"name": "s"}, "spec": {"selector": {"a": "b"}, "ports": [{"port": 80}]}});
     let made = backend.post(&backend.path(CORE, "services"), &service).await.ok();
     assert_eq!(
         owned(&made, "tester"),
@@ -128,12 +132,16 @@ pub async fn a_creation_owns_what_it_sets(backend: Backend) {
 /// Services get an address at once, which stays.
 pub async fn services_get_an_address_that_stays(backend: Backend) {
     let services = backend.path(CORE, "services");
-    let service = json!({"metadata": {"name": "s"}, "spec": {"selector": {"a": "b"}, "ports": [{"port": 80}]}});
+    let service =
+        json!({"metadata": {"name": "s"}, "spec": {"selector": {"a": "b"}, "ports": [{"port": 80}]}});
     let made = backend.post(&services, &service).await.ok();
     let address = made["spec"]["clusterIP"].as_str().unwrap();
     assert!(address.starts_with("10.96."), "{address}");
     assert_eq!(made["spec"]["clusterIPs"], json!([address]));
-    assert_eq!(made["spec"]["ports"], json!([{"port": 80, "protocol": "TCP", "targetPort": 80}]));
+    assert_eq!(
+        made["spec"]["ports"],
+        json!([{"port": 80, "protocol": "TCP", "targetPort": 80}])
+    );
     assert!(made["metadata"].get("generation").is_none());
     let path = format!("{services}/s");
     let mut without = service.clone();
@@ -156,7 +164,11 @@ pub async fn what_is_fixed_cannot_be_changed(backend: Backend) {
     let sets = backend.path(APPS, "statefulsets");
     let made = backend.post(&sets, &stateful_set("s")).await.ok();
     let refused = backend
-        .patch(&format!("{sets}/s"), MERGE, &json!({"spec": {"serviceName": "other"}}))
+        .patch(
+            &format!("{sets}/s"),
+            MERGE,
+            &json!({"spec": {"serviceName": "other"}}),
+        )
         .await
         .refused(422, "Invalid");
     assert_eq!(refused["details"]["causes"][0]["reason"], "FieldValueForbidden");
@@ -210,7 +222,10 @@ pub async fn claims_and_volumes_are_protected_and_fixed(backend: Backend) {
         },
     });
     let made = backend.post(&claims, &claim).await.ok();
-    assert_eq!(made["metadata"]["finalizers"], json!(["kubernetes.io/pvc-protection"]));
+    assert_eq!(
+        made["metadata"]["finalizers"],
+        json!(["kubernetes.io/pvc-protection"])
+    );
     assert_eq!(made["spec"]["volumeMode"], "Filesystem");
     assert_eq!(made["status"]["phase"], "Pending");
     assert_eq!(
@@ -221,7 +236,11 @@ pub async fn claims_and_volumes_are_protected_and_fixed(backend: Backend) {
         }})
     );
     backend
-        .patch(&format!("{claims}/c"), MERGE, &json!({"spec": {"accessModes": ["ReadWriteOnce"]}}))
+        .patch(
+            &format!("{claims}/c"),
+            MERGE,
+            &json!({"spec": {"accessModes": ["ReadWriteOnce"]}}),
+        )
         .await
         .refused(422, "Invalid");
     let name = format!("{}-fixed", backend.namespace);
@@ -236,11 +255,18 @@ pub async fn claims_and_volumes_are_protected_and_fixed(backend: Backend) {
         .await
         .refused(422, "Invalid");
     backend
-        .patch(&path, MERGE, &json!({"spec": {"capacity": {"storage": "2Gi"}, "mountOptions": ["hard"]}}))
+        .patch(
+            &path,
+            MERGE,
+            &json!({"spec": {"capacity": {"storage": "2Gi"}, "mountOptions": ["hard"]}}),
+        )
         .await
         .ok();
     let marked = backend.delete(&path).await.ok();
-    assert_eq!(marked["metadata"]["finalizers"], json!(["kubernetes.io/pv-protection"]));
+    assert_eq!(
+        marked["metadata"]["finalizers"],
+        json!(["kubernetes.io/pv-protection"])
+    );
     backend
         .patch(&path, MERGE, &json!({"metadata": {"finalizers": null}}))
         .await
@@ -252,7 +278,10 @@ pub async fn claims_and_volumes_are_protected_and_fixed(backend: Backend) {
 pub async fn other_kinds_have_their_defaults(backend: Backend) {
     let policy = json!({"metadata": {"name": "n"}, "spec": {"podSelector": {}, "ingress": [{"ports": [{"port": 80}]}]}});
     let made = backend
-        .post(&backend.path("/apis/networking.k8s.io/v1", "networkpolicies"), &policy)
+        .post(
+            &backend.path("/apis/networking.k8s.io/v1", "networkpolicies"),
+            &policy,
+        )
         .await
         .ok();
     assert_eq!(
@@ -266,27 +295,45 @@ pub async fn other_kinds_have_their_defaults(backend: Backend) {
         .await
         .ok();
     assert_eq!(made["status"]["disruptionsAllowed"], 0);
-    assert_eq!(owned(&made, "tester"), json!({"f:spec": {"f:minAvailable": {}, "f:selector": {}}}));
+    assert_eq!(
+        owned(&made, "tester"),
+        json!({"f:spec": {"f:minAvailable": {}, "f:selector": {}}})
+    );
     let slice = json!({
         "metadata": {"name": "e"}, "addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}], "ports": [{"port": 80}],
     });
     let made = backend
-        .post(&backend.path("/apis/discovery.k8s.io/v1", "endpointslices"), &slice)
+        .post(
+            &backend.path("/apis/discovery.k8s.io/v1", "endpointslices"),
+            &slice,
+        )
         .await
         .ok();
-    assert_eq!(made["endpoints"], json!([{"addresses": ["10.0.0.1"], "conditions": {}}]));
-    assert_eq!(made["ports"], json!([{"name": "", "port": 80, "protocol": "TCP"}]));
+    assert_eq!(
+        made["endpoints"],
+        json!([{"addresses": ["10.0.0.1"], "conditions": {}}])
+    );
+    assert_eq!(
+        made["ports"],
+        json!([{"name": "", "port": 80, "protocol": "TCP"}])
+    );
     let lease = json!({"metadata": {"name": "l"}, "spec": {"holderIdentity": "x", "leaseTransitions": 0}});
     let made = backend
         .post(&backend.path("/apis/coordination.k8s.io/v1", "leases"), &lease)
         .await
         .ok();
-    assert_eq!(made["spec"], json!({"holderIdentity": "x", "leaseTransitions": 0}));
+    assert_eq!(
+        made["spec"],
+        json!({"holderIdentity": "x", "leaseTransitions": 0})
+    );
     assert_eq!(
         owned(&made, "tester"),
         json!({"f:spec": {"f:holderIdentity": {}, "f:leaseTransitions": {}}})
     );
-    let namespace = backend.get(&format!("/api/v1/namespaces/{}", backend.namespace)).await.ok();
+    let namespace = backend
+        .get(&format!("/api/v1/namespaces/{}", backend.namespace))
+        .await
+        .ok();
     assert_eq!(
         namespace["metadata"]["labels"]["kubernetes.io/metadata.name"],
         backend.namespace.as_str()
@@ -328,7 +375,10 @@ pub async fn events_of_both_groups_are_the_same(backend: Backend) {
     assert_eq!(core["reportingComponent"], "c.io/x");
     assert_eq!(core["involvedObject"]["name"], "x");
     let selected = backend
-        .get(&backend.path(CORE, "events?fieldSelector=involvedObject.name%3Dx,involvedObject.kind%3DPod"))
+        .get(&backend.path(
+            CORE,
+            "events?fieldSelector=involvedObject.name%3Dx,involvedObject.kind%3DPod",
+        ))
         .await
         .ok();
     assert_eq!(selected["items"].as_array().unwrap().len(), 1);
@@ -346,18 +396,27 @@ pub async fn events_of_both_groups_are_the_same(backend: Backend) {
 
 /// What is no kind, no subresource or no method is refused.
 pub async fn what_is_not_served_is_not_found(backend: Backend) {
-    backend.get("/apis/nothing.dev/v1/things").await.refused(404, "NotFound");
+    backend
+        .get("/apis/nothing.dev/v1/things")
+        .await
+        .refused(404, "NotFound");
     backend
         .get(&backend.path(CORE, "configmaps/x/status"))
         .await
         .refused(404, "NotFound");
-    backend.delete("/api/v1/namespaces").await.refused(405, "MethodNotAllowed");
+    backend
+        .delete("/api/v1/namespaces")
+        .await
+        .refused(405, "MethodNotAllowed");
 }
 
 /// Fields of the wrong type are refused.
 pub async fn wrong_types_are_refused(backend: Backend) {
     backend
-        .post(&backend.path(CORE, "configmaps"), &json!({"metadata": {"name": "c"}, "data": {"a": 1}}))
+        .post(
+            &backend.path(CORE, "configmaps"),
+            &json!({"metadata": {"name": "c"}, "data": {"a": 1}}),
+        )
         .await
         .refused(400, "BadRequest");
     let replicas = json!({"spec": {"replicas": "many"}});

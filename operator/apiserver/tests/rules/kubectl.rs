@@ -59,7 +59,12 @@ spec:
 /// What people do with `kubectl`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kubectl_works() {
-    if Command::new("kubectl").arg("version").arg("--client").output().is_err() {
+    if Command::new("kubectl")
+        .arg("version")
+        .arg("--client")
+        .output()
+        .is_err()
+    {
         assert!(std::env::var_os("CI").is_none(), "kubectl is not installed");
         eprintln!("SKIPPED: kubectl is not installed");
         return;
@@ -93,7 +98,10 @@ fn work(kubectl: &Kubectl) {
         "widget.rules.cairn.dev/a created\n"
     );
     let table = run(&["get", "widgets"]);
-    assert!(table.starts_with("NAME   SIZE   READY   AGE\na      1"), "{table}");
+    assert!(
+        table.starts_with("NAME   SIZE   READY   AGE\na      1"),
+        "{table}"
+    );
     assert!(run(&["get", "wdg", "-o", "wide"]).contains("COLOUR"));
     assert!(run(&["get", "storage", "-o", "name"]).contains("widget.rules.cairn.dev/a"));
     assert!(run(&["get", "widget", "a", "-o", "yaml"]).contains("colour: red"));
@@ -103,28 +111,82 @@ fn work(kubectl: &Kubectl) {
     run(&["label", "widget", "a", "tier=one"]);
     run(&["annotate", "widget", "a", "rules.cairn.dev/note=x"]);
     assert!(run(&["get", "widgets", "-l", "tier=one", "-o", "name"]).contains("/a"));
-    run(&["patch", "widget", "a", "--type", "merge", "-p", r#"{"spec":{"size":2}}"#]);
-    run(&["patch", "widget", "a", "--type", "json", "-p", r#"[{"op":"replace","path":"/spec/size","value":3}]"#]);
     run(&[
-        "patch", "widget", "a", "--subresource", "status", "--type", "merge", "-p",
+        "patch",
+        "widget",
+        "a",
+        "--type",
+        "merge",
+        "-p",
+        r#"{"spec":{"size":2}}"#,
+    ]);
+    run(&[
+        "patch",
+        "widget",
+        "a",
+        "--type",
+        "json",
+        "-p",
+        r#"[{"op":"replace","path":"/spec/size","value":3}]"#,
+    ]);
+    run(&[
+        "patch",
+        "widget",
+        "a",
+        "--subresource",
+        "status",
+        "--type",
+        "merge",
+        "-p",
         r#"{"status":{"conditions":[{"type":"Ready","status":"True"}]}}"#,
     ]);
     run(&["wait", "widget/a", "--for=condition=Ready", "--timeout=20s"]);
     assert!(run(&["get", "widgets"]).contains("True"));
-    let refused = kubectl.output(&["create", "-f", "INPUT"], &WIDGET.replace("size: 1", "size: 0").replace("name: a}", "name: b}"));
+    let refused = kubectl.output(
+        &["create", "-f", "INPUT"],
+        &WIDGET
+            .replace("size: 1", "size: 0")
+            .replace("name: a}", "name: b}"),
+    );
     let message = String::from_utf8(refused.stderr).unwrap();
-    assert!(message.contains("spec.size: Invalid value: 0: spec.size in body should be greater than or equal to 1"), "{message}");
-    let unknown = kubectl.output(&["create", "-f", "INPUT"], &WIDGET.replace("size: 1", "size: 1, zz: 1").replace("name: a}", "name: b}"));
+    assert!(
+        message
+            .contains("spec.size: Invalid value: 0: spec.size in body should be greater than or equal to 1"),
+        "{message}"
+    );
+    let unknown = kubectl.output(
+        &["create", "-f", "INPUT"],
+        &WIDGET
+            .replace("size: 1", "size: 1, zz: 1")
+            .replace("name: a}", "name: b}"),
+    );
     let message = String::from_utf8(unknown.stderr).unwrap();
     assert!(message.contains("unknown field \"spec.zz\""), "{message}");
     // Applying on the client's side and on the server's.
     kubectl.run(&["apply", "-f", "INPUT"], DEPLOYMENT);
-    assert_eq!(kubectl.run(&["apply", "-f", "INPUT"], DEPLOYMENT), "deployment.apps/d unchanged\n");
-    kubectl.run(&["apply", "-f", "INPUT"], &DEPLOYMENT.replace("name: A, value: '1'", "name: B, value: '2'"));
-    let env = run(&["get", "deployment", "d", "-o", "jsonpath={.spec.template.spec.containers[0].env}"]);
+    assert_eq!(
+        kubectl.run(&["apply", "-f", "INPUT"], DEPLOYMENT),
+        "deployment.apps/d unchanged\n"
+    );
+    kubectl.run(
+        &["apply", "-f", "INPUT"],
+        &DEPLOYMENT.replace("name: A, value: '1'", "name: B, value: '2'"),
+    );
+    let env = run(&[
+        "get",
+        "deployment",
+        "d",
+        "-o",
+        "jsonpath={.spec.template.spec.containers[0].env}",
+    ]);
     assert_eq!(env, r#"[{"name":"B","value":"2"}]"#);
     run(&["rollout", "status", "deployment/d", "--timeout=20s"]);
-    run(&["wait", "deployment/d", "--for=condition=Available", "--timeout=20s"]);
+    run(&[
+        "wait",
+        "deployment/d",
+        "--for=condition=Available",
+        "--timeout=20s",
+    ]);
     assert!(run(&["get", "deployments"]).contains("2/2"));
     assert!(run(&["get", "pods", "-o", "wide"]).contains("Running"));
     assert!(run(&["describe", "deployment", "d"]).contains("2 desired"));
@@ -135,21 +197,42 @@ fn work(kubectl: &Kubectl) {
         "widget.rules.cairn.dev/s serverside-applied\n"
     );
     let conflict = kubectl.output(
-        &["apply", "--server-side", "--field-manager", "other", "-f", "INPUT"],
+        &[
+            "apply",
+            "--server-side",
+            "--field-manager",
+            "other",
+            "-f",
+            "INPUT",
+        ],
         &widget.replace("size: 1", "size: 5"),
     );
-    assert!(String::from_utf8(conflict.stderr).unwrap().contains("conflict with \"kubectl\""));
-    let difference = kubectl.output(&["diff", "-f", "INPUT"], &DEPLOYMENT.replace("replicas: 2", "replicas: 3"));
+    assert!(
+        String::from_utf8(conflict.stderr)
+            .unwrap()
+            .contains("conflict with \"kubectl\"")
+    );
+    let difference = kubectl.output(
+        &["diff", "-f", "INPUT"],
+        &DEPLOYMENT.replace("replicas: 2", "replicas: 3"),
+    );
     let shown = String::from_utf8(difference.stdout).unwrap();
-    assert!(shown.contains("+  replicas: 3"), "{shown}{}", String::from_utf8_lossy(&difference.stderr));
+    assert!(
+        shown.contains("+  replicas: 3"),
+        "{shown}{}",
+        String::from_utf8_lossy(&difference.stderr)
+    );
     kubectl.run(&["apply", "-f", "INPUT"], &WIDGET.replace("size: 1", "size: 9"));
     assert!(run(&["get", "all"]).contains("deployment.apps/d"));
     // Deleting.
     run(&["delete", "deployment", "d"]);
     run(&["wait", "pod/d-0", "--for=delete", "--timeout=20s"]);
     run(&["delete", "widgets", "--all"]);
-    run(&["create", "namespace", "n"]);
-    run(&["create", "configmap", "c", "-n", "n", "--from-literal=a=b"]);
+    kubectl.run(
+        &["create", "-f", "INPUT"],
+        "{apiVersion: v1, kind: Namespace, metadata: {name: n}}\n---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: c, namespace: n}, data: {a: b}}\n",
+    );
+    assert!(run(&["get", "configmap", "-n", "n"]).contains("c      1"));
     run(&["delete", "namespace", "n", "--timeout=20s"]);
     let gone = kubectl.output(&["get", "namespace", "n"], "");
     assert!(String::from_utf8(gone.stderr).unwrap().contains("not found"));

