@@ -11,7 +11,7 @@ ALL := --release --workspace
 DATA ?= $(HOME)/.local/share/cairn
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test e2e bench compare generate crds deploy fmt lint deps emulators build guest
+.PHONY: help demo run test test-kube e2e bench compare generate crds deploy fmt lint deps emulators build guest
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ lint: deps ## formatting, the house rules (xtask tidy), and clippy without a war
 test: lint build emulators ## lint, and all tests but those of the kernel client; as root also those on file systems that they make
 	@xtask/scripts/deps.sh tests
 	$(CARGO) test $(ALL)
+
+test-kube: ## the rules of the API server of the tests, held against a real one (builds it with Go on first use)
+	assets=$$(xtask/scripts/kubebuilder-assets.sh) && \
+	  KUBEBUILDER_ASSETS=$$assets $(CARGO) test --release -p cairn-apiserver --test rules -- --nocapture a_real_server
 
 guest: ## build the guest of `make e2e` (it does so by itself on first use)
 	@xtask/scripts/deps.sh e2e
