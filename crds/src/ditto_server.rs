@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use crate::{conditions, validation};
+use crate::{conditions, schema, validation};
 
 mod shares;
 
@@ -244,6 +244,7 @@ pub struct ServiceOptions {
 
 /// How a Service can be reached.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[schemars(transform = schema::enumeration)]
 pub enum ServiceType {
     /// From within the cluster.
     #[default]
@@ -366,6 +367,7 @@ pub struct LoggingOptions {
 /// Form of log messages.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[serde(rename_all = "lowercase")]
+#[schemars(transform = schema::enumeration)]
 pub enum LogFormat {
     /// For people.
     #[default]
@@ -391,6 +393,7 @@ impl Default for NetworkPolicyOptions {
 
 /// What happens to the claims when a DittoServer is deleted.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[schemars(transform = schema::enumeration)]
 pub enum DittoDeletionPolicy {
     /// They stay; a DittoServer of the same name finds them again.
     #[default]
@@ -439,7 +442,7 @@ pub struct DittoServerStatus {
     pub data_at_risk_bytes: Option<i64>,
     /// What is served.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
     pub shares: Vec<ShareStatus>,
     /// What holds now, and why.
@@ -450,6 +453,7 @@ pub struct DittoServerStatus {
 
 /// A server's state in one word.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[schemars(transform = schema::enumeration)]
 pub enum DittoPhase {
     /// It is being made.
     Pending,
@@ -471,7 +475,7 @@ pub struct ShareStatus {
     #[schemars(length(max = 63))]
     pub name: String,
     /// Path that clients mount.
-    #[schemars(length(max = 1024))]
+    #[schemars(length(max = 256))]
     pub export_path: String,
     /// Whether it is served.
     pub ready: bool,

@@ -7,6 +7,11 @@
 //!
 //! What a resource means is decided by the operator, not here: no function of this crate looks at a `status`.
 
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "several columns of one type in one `kube` attribute are no mistake"
+)]
+
 pub mod conditions;
 pub mod ditto_server;
 pub mod manifests;
@@ -21,7 +26,7 @@ pub mod yaml;
 
 pub use ditto_server::{DittoServer, DittoServerSpec, DittoServerStatus};
 pub use restore::{Restore, RestoreSpec, RestoreStatus};
-pub use schema::{all, bounded};
+pub use schema::{all, definition};
 pub use snapshot::{Snapshot, SnapshotSpec, SnapshotStatus};
 pub use storage_node::{StorageNode, StorageNodeSpec, StorageNodeStatus};
 pub use workspace::{Workspace, WorkspaceSpec, WorkspaceStatus};

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::snapshot::Progress;
-use crate::{conditions, validation};
+use crate::{conditions, schema, validation};
 
 /// What is restored, and where to.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -45,7 +45,12 @@ use crate::{conditions, validation};
         json_path = ".status.safetySnapshot",
         priority = 1
     ),
-    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1)
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.message",
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -128,6 +133,7 @@ pub struct NewWorkspace {
 
 /// Whether a Restore tells or does.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[schemars(transform = schema::enumeration)]
 pub enum RestoreMode {
     /// It tells what would be done.
     #[default]
@@ -195,6 +201,7 @@ pub struct RestoreStatus {
 
 /// A restore's state in one word.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[schemars(transform = schema::enumeration)]
 pub enum RestorePhase {
     /// It waits, for its Snapshot, its Workspace or its node.
     Pending,

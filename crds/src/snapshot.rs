@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::workspace::{Engine, Template};
-use crate::{conditions, validation};
+use crate::{conditions, schema, validation};
 
 /// What a snapshot is taken of, and how.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -45,7 +45,12 @@ use crate::{conditions, validation};
     printcolumn(name = "Engine", type_ = "string", json_path = ".status.engine", priority = 1),
     printcolumn(name = "Node", type_ = "string", json_path = ".status.nodeName", priority = 1),
     printcolumn(name = "Note", type_ = "string", json_path = ".spec.note", priority = 1),
-    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1)
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.message",
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -153,6 +158,7 @@ pub struct Compression {
 /// A method of compression.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[serde(rename_all = "lowercase")]
+#[schemars(transform = schema::enumeration)]
 pub enum CompressionType {
     /// zlib's.
     Gzip,
@@ -176,6 +182,7 @@ impl CompressionType {
 
 /// What happens to the data when a Snapshot is deleted.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[schemars(transform = schema::enumeration)]
 pub enum SnapshotDeletionPolicy {
     /// It is removed.
     #[default]
@@ -254,6 +261,7 @@ pub struct SnapshotStatus {
 
 /// A snapshot's state in one word.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[schemars(transform = schema::enumeration)]
 pub enum SnapshotPhase {
     /// It waits, for its Workspace or its node.
     Pending,
@@ -270,6 +278,7 @@ pub enum SnapshotPhase {
 /// Whether a snapshot's data has been read back.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "lowercase")]
+#[schemars(transform = schema::enumeration)]
 pub enum IntegrityState {
     /// Not yet.
     Unverified,
@@ -318,6 +327,7 @@ pub struct RestoreOnCreateStatus {
 
 /// How far `restoreOnCreate` is.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[schemars(transform = schema::enumeration)]
 pub enum RestoreOnCreatePhase {
     /// It has not begun.
     Pending,

@@ -38,7 +38,12 @@ use crate::conditions;
         json_path = ".status.address",
         priority = 1
     ),
-    printcolumn(name = "Seen", type_ = "date", json_path = ".status.lastHeartbeat", priority = 1)
+    printcolumn(
+        name = "Seen",
+        type_ = "date",
+        json_path = ".status.lastHeartbeat",
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct StorageNodeSpec {

@@ -130,10 +130,10 @@ pub fn quantity_bytes(text: &str) -> Option<u64> {
     // At most 32 digits in all: the numerator may still overflow, which the checks tell.
     let digits: u128 = format!("0{whole}{fraction}").parse().ok()?;
     let places = 10_u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
-    let bytes = digits
-        .checked_mul(times)?
-        .div_ceil(places.checked_mul(per)?);
-    u64::try_from(bytes).ok().filter(|bytes| i64::try_from(*bytes).is_ok())
+    let bytes = digits.checked_mul(times)?.div_ceil(places.checked_mul(per)?);
+    u64::try_from(bytes)
+        .ok()
+        .filter(|bytes| i64::try_from(*bytes).is_ok())
 }
 
 /// A cron expression of five fields (crontab(5): numbers, names of months and days, ranges, steps, lists), or one of the words from
@@ -300,10 +300,26 @@ mod tests {
 
     #[test]
     fn durations_are_read() {
-        for (text, seconds) in [("0s", 0), ("90m", 5400), ("24h", 86_400), ("7d", 604_800), ("1w2d", 777_600)] {
+        for (text, seconds) in [
+            ("0s", 0),
+            ("90m", 5400),
+            ("24h", 86_400),
+            ("7d", 604_800),
+            ("1w2d", 777_600),
+        ] {
             assert_eq!(duration_seconds(text), Some(seconds), "{text}");
         }
-        for text in ["", "24", "h", "1.5h", "-1h", "1h30", "1 h", "1s1s1s1s1s1s", "99999999999999999999w"] {
+        for text in [
+            "",
+            "24",
+            "h",
+            "1.5h",
+            "-1h",
+            "1h30",
+            "1 h",
+            "1s1s1s1s1s1s",
+            "99999999999999999999w",
+        ] {
             assert_eq!(duration_seconds(text), None, "{text}");
         }
     }

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use crate::{conditions, validation};
+use crate::{conditions, schema, validation};
 
 /// What a workspace shall be.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -224,6 +224,7 @@ pub struct SecretsReference {
 /// How the data of a snapshot is kept.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(transform = schema::enumeration)]
 pub enum Engine {
     /// By what the directory's file system does best.
     Auto,
@@ -413,6 +414,7 @@ impl Default for AutoSnapshot {
 /// A template: each gives a note and tags.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(transform = schema::enumeration)]
 pub enum Template {
     /// Before an experiment; tags experiment, checkpoint.
     PreExperiment,
@@ -515,6 +517,7 @@ pub struct Placement {
 
 /// Which of the nodes that fit.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[schemars(transform = schema::enumeration)]
 pub enum PlacementPolicy {
     /// The one with the most free space.
     #[default]
@@ -546,6 +549,7 @@ pub struct Export {
 /// Which identities are replaced by nobody (exports(5), "User ID Mapping").
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[serde(rename_all = "lowercase")]
+#[schemars(transform = schema::enumeration)]
 pub enum Squash {
     /// None.
     #[default]
@@ -591,6 +595,7 @@ impl Default for RootDirectory {
 
 /// What happens to the data when a Workspace is deleted.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[schemars(transform = schema::enumeration)]
 pub enum WorkspaceDeletionPolicy {
     /// It stays on its node, with its snapshots; the claim and its volume go.
     #[default]
@@ -664,6 +669,7 @@ pub struct WorkspaceStatus {
 
 /// A workspace's state in one word.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[schemars(transform = schema::enumeration)]
 pub enum WorkspacePhase {
     /// Nothing has been made yet.
     Pending,

@@ -72,6 +72,13 @@ fn sequence(list: &[Value], indent: usize, text: &mut String) {
 fn scalar(value: &Value) -> String {
     match value {
         Value::String(string) if is_plain(string) => string.clone(),
+        // Bounds of schemas are floating-point numbers in Kubernetes' own types, and whole.
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 9e15 => {
+                format!("{float:.0}")
+            }
+            _ => number.to_string(),
+        },
         // A string of JSON is one of YAML's double-quoted style (YAML 1.2, section 7.3.1).
         other => other.to_string(),
     }
@@ -97,7 +104,8 @@ mod tests {
 
     #[test]
     fn what_yaml_would_misread_is_quoted() {
-        let value = json!({"a": "1", "b": "", "c": "x: y", "d": "10Gi", "e": "plain text", "f": "No", "g": "tab\t"});
+        let value =
+            json!({"a": "1", "b": "", "c": "x: y", "d": "10Gi", "e": "plain text", "f": "No", "g": "tab\t"});
         assert_eq!(
             document(&value),
             "a: \"1\"\nb: \"\"\nc: \"x: y\"\nd: \"10Gi\"\ne: plain text\nf: \"No\"\ng: \"tab\\t\"\n"
@@ -107,6 +115,9 @@ mod tests {
     #[test]
     fn lists_and_maps_nest() {
         let value = json!([{"a": [{"b": {"c": 1}, "d": []}, true]}, null]);
-        assert_eq!(document(&value), "- a:\n  - b:\n      c: 1\n    d: []\n  - true\n- null\n");
+        assert_eq!(
+            document(&value),
+            "- a:\n  - b:\n      c: 1\n    d: []\n  - true\n- null\n"
+        );
     }
 }

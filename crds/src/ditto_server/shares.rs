@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use crate::validation;
+use crate::{schema, validation};
 
 /// Shares, backends and caches.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -32,7 +32,7 @@ use crate::validation;
 pub struct SharesConfig {
     /// What is served.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 32))]
     #[x_kube(
         validation = validation::holds(
             "self.all(one, self.exists_one(other, other.exportPath == one.exportPath))",
@@ -62,7 +62,7 @@ pub struct Share {
     #[x_kube(validation = validation::label())]
     pub name: String,
     /// Path that clients mount.
-    #[schemars(length(min = 2, max = 1024))]
+    #[schemars(length(min = 2, max = 256))]
     #[x_kube(validation = validation::absolute_path())]
     pub export_path: String,
     /// Backend of its metadata, by name.
@@ -154,11 +154,9 @@ impl Default for IdentityMapping {
 #[serde(rename_all = "camelCase")]
 pub struct RootDirectoryAttributes {
     /// Mode: octal text such as `"0755"`, or a number. YAML reads `0755` without quotes as the number 493, which is the same mode.
+    // No rule: the cost of a rule on a value of two types cannot be bounded.
     #[serde(default = "mode_0755")]
-    #[x_kube(validation = validation::holds(
-        "type(self) == string ? (self.size() <= 5 && self.matches('^0?[0-7]{3,4}$')) : (self >= 0 && self <= 4095)",
-        "give an octal mode as text, such as \"0755\", or a number from 0 to 4095"
-    ))]
+    #[schemars(extend("maxLength" = 5, "pattern" = "^0?[0-7]{3,4}$", "minimum" = 0, "maximum" = 4095))]
     pub mode: IntOrString,
     /// Owner.
     #[serde(default)]
@@ -210,6 +208,7 @@ pub struct Backend {
 /// What a backend is.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[serde(rename_all = "lowercase")]
+#[schemars(transform = schema::enumeration)]
 pub enum BackendType {
     /// A bucket.
     S3,
@@ -249,6 +248,7 @@ pub struct Cache {
 /// What a cache is.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[serde(rename_all = "lowercase")]
+#[schemars(transform = schema::enumeration)]
 pub enum CacheType {
     /// Memory.
     #[default]
