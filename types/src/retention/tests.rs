@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use cairn_types::{SnapshotId, Tag, Timestamp};
 use jiff::tz::TimeZone;
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
 use super::{Decision, Facts, Policy, Protection, Reason, decide, fits};
+use crate::{SnapshotId, Tag, Timestamp};
 
 const NOW: i64 = 1_795_219_200; // Saturday, 2026-11-21T00:00:00Z.
 const HOUR: i64 = 3600;
