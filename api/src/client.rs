@@ -9,6 +9,7 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::proto::archives_client::ArchivesClient;
+use crate::proto::control_client::ControlClient;
 use crate::proto::node_client::NodeClient;
 use crate::proto::operations_client::OperationsClient;
 use crate::proto::snapshots_client::SnapshotsClient;
@@ -29,6 +30,8 @@ pub struct Client {
     pub snapshots: SnapshotsClient<Channel>,
     /// Archives in object stores.
     pub archives: ArchivesClient<Channel>,
+    /// What controllers want of the node.
+    pub control: ControlClient<Channel>,
     /// Long work.
     pub operations: OperationsClient<Channel>,
     /// The node.
@@ -66,6 +69,7 @@ impl Client {
             workspaces: WorkspacesClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             snapshots: SnapshotsClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             archives: ArchivesClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            control: ControlClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             operations: OperationsClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             node: NodeClient::new(channel),
         })

@@ -7,9 +7,10 @@ include!("proto/cairn.v1.rs");
 #[cfg(test)]
 mod tests {
     /// The protobuf files, in the order in which the generator's checksum covers them.
-    const FILES: [&[u8]; 6] = [
+    const FILES: [&[u8]; 7] = [
         include_bytes!("../proto/cairn/v1/archives.proto"),
         include_bytes!("../proto/cairn/v1/common.proto"),
+        include_bytes!("../proto/cairn/v1/control.proto"),
         include_bytes!("../proto/cairn/v1/node.proto"),
         include_bytes!("../proto/cairn/v1/operations.proto"),
         include_bytes!("../proto/cairn/v1/snapshots.proto"),

@@ -43,6 +43,23 @@
 //! | `OPERATIONS_TOO_MANY` | RESOURCE_EXHAUSTED | `running`, `limit` |
 //! | `OPERATION_CONFLICT` | FAILED_PRECONDITION | `operation` or `store` |
 //! | `CANCELLED` | CANCELLED | `operation` |
+//! | `KEY_INVALID` | INVALID_ARGUMENT | `field`, `key` |
+//! | `KEY_CONFLICT` | ALREADY_EXISTS | `key`, `fields` |
+//! | `KEY_DELETED` | FAILED_PRECONDITION | `key` |
+//! | `LEDGER_FULL` | RESOURCE_EXHAUSTED | `limit` |
+//! | `FENCE_INVALID` | INVALID_ARGUMENT | `field` |
+//! | `FENCED` | FAILED_PRECONDITION | `cluster`, `generation`, `greatest` |
+//! | `INSTANCE_CHANGED` | ABORTED | `expected`, `instance` |
+//! | `NODE_DRAINING` | UNAVAILABLE | |
+//! | `INTERRUPTED` | ABORTED | `key` |
+//! | `PEER_DENIED` | PERMISSION_DENIED | `service`, `names` |
+//! | `WORKSPACE_OWNED` | ALREADY_EXISTS | `workspace`, `owner` |
+//! | `WORKSPACE_GONE` | FAILED_PRECONDITION | `workspace`, `key` |
+//! | `SNAPSHOT_GONE` | FAILED_PRECONDITION | `snapshot`, `key` |
+//! | `RESTORE_NOT_FOUND` | NOT_FOUND | `key` |
+//! | `CAPACITY_BELOW_USED` | FAILED_PRECONDITION | `what`, `capacity`, `used` |
+//! | `BACKING_INVALID` | INVALID_ARGUMENT | `field` |
+//! | `PAGE_INVALID` | INVALID_ARGUMENT | `page_token` |
 //! | `SHUTTING_DOWN` | UNAVAILABLE | |
 //! | `INTERNAL` | INTERNAL | |
 //! | `DAEMON_UNREACHABLE` | UNAVAILABLE | `socket` |
@@ -160,6 +177,40 @@ reasons! {
     OperationConflict = "OPERATION_CONFLICT", FailedPrecondition;
     /// The work was asked to stop.
     Cancelled = "CANCELLED", Cancelled;
+    /// The text is no key.
+    KeyInvalid = "KEY_INVALID", InvalidArgument;
+    /// Something else was asked for under the key before.
+    KeyConflict = "KEY_CONFLICT", AlreadyExists;
+    /// What was made under the key has been deleted under it.
+    KeyDeleted = "KEY_DELETED", FailedPrecondition;
+    /// The ledger of keys is full.
+    LedgerFull = "LEDGER_FULL", ResourceExhausted;
+    /// A field of the fence makes no sense, or there is no fence.
+    FenceInvalid = "FENCE_INVALID", InvalidArgument;
+    /// Somebody with a greater generation has taken over.
+    Fenced = "FENCED", FailedPrecondition;
+    /// The request was meant for another instance of the daemon.
+    InstanceChanged = "INSTANCE_CHANGED", Aborted;
+    /// The node is drained.
+    NodeDraining = "NODE_DRAINING", Unavailable;
+    /// The daemon ended before the work was done.
+    Interrupted = "INTERRUPTED", Aborted;
+    /// The client's certificate has no name that may use the service.
+    PeerDenied = "PEER_DENIED", PermissionDenied;
+    /// Another key owns the workspace.
+    WorkspaceOwned = "WORKSPACE_OWNED", AlreadyExists;
+    /// The workspace of the key was deleted without the key.
+    WorkspaceGone = "WORKSPACE_GONE", FailedPrecondition;
+    /// The snapshot of the key was deleted without the key.
+    SnapshotGone = "SNAPSHOT_GONE", FailedPrecondition;
+    /// Nothing is known of a restore under the key.
+    RestoreNotFound = "RESTORE_NOT_FOUND", NotFound;
+    /// The capacity is less than what is used.
+    CapacityBelowUsed = "CAPACITY_BELOW_USED", FailedPrecondition;
+    /// What shall hold the data cannot.
+    BackingInvalid = "BACKING_INVALID", InvalidArgument;
+    /// The text is no place in a list.
+    PageInvalid = "PAGE_INVALID", InvalidArgument;
     /// The daemon is stopping.
     ShuttingDown = "SHUTTING_DOWN", Unavailable;
     /// A fault of Cairn.

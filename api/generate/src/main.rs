@@ -8,9 +8,10 @@ use std::fs;
 use std::path::Path;
 
 /// The protobuf files, in the order in which the checksum covers them.
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "cairn/v1/archives.proto",
     "cairn/v1/common.proto",
+    "cairn/v1/control.proto",
     "cairn/v1/node.proto",
     "cairn/v1/operations.proto",
     "cairn/v1/snapshots.proto",
