@@ -20,6 +20,8 @@ pub const TABLE: &[(&str, &[&str])] = &[
     ("snapshot", &["types", "content"]),
     ("nfs", &["types", "vfs"]),
     ("api", &["types"]),
+    ("crds", &["types"]),
+    ("operator", &["types", "api", "crds"]),
     (
         "daemon",
         &["types", "content", "metadata", "vfs", "snapshot", "nfs", "api"],

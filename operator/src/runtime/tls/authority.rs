@@ -121,7 +121,7 @@ impl State {
         };
         let root = self
             .signer(now)
-            .ok_or(rcgen::Error::MissingSerialNumber)
+            .ok_or(rcgen::Error::CouldNotParseCertificate)
             .map_err(failed)?;
         let root_key = KeyPair::from_pem(&root.key).map_err(failed)?;
         let issuer = Issuer::new(root_params(&root_name(root.made), root.made), root_key);
