@@ -11,7 +11,7 @@ ALL := --release --workspace
 DATA ?= $(HOME)/.local/share/cairn
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test e2e bench compare generate fmt lint deps emulators build guest
+.PHONY: help demo run test e2e bench compare generate crds fmt lint deps emulators build guest
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ e2e: build ## tests with a Linux kernel NFS client in a small virtual machine (n
 
 generate: ## the RPC code, after a change of a file in api/proto
 	$(CARGO) run --release --manifest-path api/generate/Cargo.toml
+
+crds: ## the manifests of the Kubernetes resources, after a change in crds/src
+	$(CARGO) run --release --quiet -p cairn-crds --bin crdgen
 
 bench: deps ## criterion benchmarks of the hot paths
 	$(CARGO) bench --workspace --bench '*'

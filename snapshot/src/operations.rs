@@ -20,8 +20,8 @@ use crate::archive::ArchiveError;
 use crate::directory::place::PlaceError;
 use crate::directory::walk::WalkError;
 use crate::directory::{IgnoreError, IgnoreRules, RelativePath};
-use crate::engine::EngineError;
 use crate::engine::chunks::ChunksError;
+use crate::engine::{EngineError, EngineKind};
 use crate::manifest::ManifestError;
 use crate::repository::import_jvs::ImportError;
 use crate::repository::{AuditEntry, AuditEvent, Lease, LeaseError, Repository, RepositoryError};
@@ -99,6 +99,15 @@ pub enum OperationError {
     /// Object stores need somebody to make their requests.
     #[error("archives cannot be used here: no runtime was given for requests to their store")]
     NoRuntime,
+    /// Compression was asked for, with an engine that has none.
+    #[error(
+        "compression was asked for, but the engine {} keeps data as it is: leave the engine out, or ask for archive",
+        engine.text()
+    )]
+    Compression {
+        /// The engine.
+        engine: EngineKind,
+    },
     /// A pattern of the configuration is none.
     #[error("what is left out cannot be told")]
     Ignore(#[from] IgnoreError),
@@ -261,7 +270,9 @@ impl OperationError {
             OperationError::Inconsistent { .. } | OperationError::ForeignManifest { .. } => {
                 ErrorKind::Corrupt
             }
-            OperationError::TooManyLinks { .. } | OperationError::Ignore(_) => ErrorKind::Invalid,
+            OperationError::TooManyLinks { .. }
+            | OperationError::Ignore(_)
+            | OperationError::Compression { .. } => ErrorKind::Invalid,
             OperationError::Incomplete { source, .. } => source.kind(),
             OperationError::Unsaved { .. } | OperationError::Occupied { .. } => ErrorKind::Conflict,
             OperationError::NoEngine { .. } => ErrorKind::Unavailable,

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use cairn_snapshot::repository::config::Compression;
 use clap::{Args, Subcommand};
 
 use crate::units;
@@ -43,6 +44,10 @@ pub struct SaveArguments {
     /// JVS_SNAPSHOT_ENGINE, or auto, the best one that can be used
     #[arg(long, value_name = "ENGINE")]
     pub engine: Option<String>,
+    /// How to compress the data: zstd, gzip (with a level if wanted: zstd:3, gzip:9) or none. Only the engine archive compresses; it is used
+    /// if no other one is asked for. Default: `compression` of config.toml
+    #[arg(long, value_name = "HOW")]
+    pub compression: Option<Compression>,
     /// Take note, tags, paths and engine from a template of config.toml, or from archive, checkpoint, pre-deploy, pre-experiment,
     /// release or work; what is given besides wins, and tags come together
     #[arg(long, value_name = "NAME")]
@@ -64,6 +69,7 @@ impl SaveArguments {
         first(&[
             (!self.paths.is_empty(), "--path"),
             (self.engine.is_some(), "--engine"),
+            (self.compression.is_some(), "--compression"),
             (self.template.is_some(), "--template"),
             (self.key.is_some(), "--key"),
             (self.skip_unchanged, "--skip-unchanged"),

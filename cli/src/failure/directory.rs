@@ -372,7 +372,9 @@ impl From<OperationError> for DirectoryFailure {
             },
             OperationError::Cancelled => DirectoryReason::Cancelled,
             OperationError::Engine(engine) => of_engine(engine),
-            OperationError::NoEngine { .. } => DirectoryReason::EngineUnavailable,
+            OperationError::NoEngine { .. } | OperationError::Compression { .. } => {
+                DirectoryReason::EngineUnavailable
+            }
             OperationError::Unsaved { changes } => {
                 let changes = *changes;
                 return DirectoryFailure::of(DirectoryReason::UnsavedChanges, &error)

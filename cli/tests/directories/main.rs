@@ -281,6 +281,75 @@ fn archives_are_an_engine_too() {
     place.fails(&["verify", ".", &first], 5, "STORE_URL_INVALID");
 }
 
+/// Bytes of all files below a directory.
+fn stored(directory: &std::path::Path) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(stored(&path)),
+            false => found.push(fs::read(&path).unwrap()),
+        }
+    }
+    found
+}
+
+#[test]
+fn archives_are_compressed_as_asked() {
+    let text = "a line of text that is like the others\n".repeat(4000);
+    let contains = |files: &[Vec<u8>], bytes: &[u8]| {
+        files
+            .iter()
+            .any(|file| file.windows(bytes.len()).any(|window| window == bytes))
+    };
+    // A gzip member and a Zstandard frame begin like this (RFC 1952 2.3, RFC 8878 3.1.1); a line is found where nothing was done.
+    let kinds: [(&[&str], &[u8]); 4] = [
+        (&["--compression", "gzip:9"], &[0x1f, 0x8b, 8]),
+        (&["--compression", "zstd:3"], &[0x28, 0xb5, 0x2f, 0xfd]),
+        (
+            &["--compression", "none", "--engine", "archive"],
+            b"like the others\na line",
+        ),
+        (&["--engine", "archive"], &[0x1f, 0x8b, 8]),
+    ];
+    for (options, mark) in kinds {
+        let place = Place::repository();
+        place.write("long", &text);
+        fs::write(
+            place.work().join(".jvs/config.toml"),
+            "engine = \"copy\"\n[store]\ncompression = \"gzip\"\n",
+        )
+        .unwrap();
+        let saved = place.json(&[&["snapshot", "."], options].concat());
+        assert_eq!(saved["snapshot"]["engine"]["used"], "archive", "{saved}");
+        let packs = stored(&place.work().join(".jvs/store"));
+        assert!(contains(&packs, mark), "{options:?}");
+        place.write("long", "");
+        place.ok(&["restore", "."]);
+        assert_eq!(place.read("long"), text);
+    }
+    let place = Place::repository();
+    place.fails(
+        &["snapshot", ".", "--compression", "gzip", "--engine", "copy"],
+        15,
+        "ENGINE_UNAVAILABLE",
+    );
+    for wrong in ["gzip:10", "zstd:20", "lz4", "none:1"] {
+        let output = place
+            .command(&["snapshot", ".", "--compression", wrong])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{wrong}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(wrong), "{wrong}");
+    }
+    fs::write(
+        place.work().join(".jvs/config.toml"),
+        "[store]\ncompression = \"max\"\n",
+    )
+    .unwrap();
+    place.fails(&["snapshot", "."], 10, "REPOSITORY_DAMAGED");
+}
+
 #[test]
 fn a_fork_is_a_directory_of_its_own() {
     let place = Place::repository();

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cairn_content::codec::Compression;
 use cairn_types::{SnapshotId, Tag, Timestamp};
 use rustix::fs::{AtFlags, Mode, OFlags, fsync, mkdirat, openat, renameat, statat, syncfs, unlinkat};
 
@@ -47,6 +48,8 @@ pub struct SaveRequest {
     pub template: Option<String>,
     /// The engine; `None`: the best that can be used.
     pub engine: Option<EngineKind>,
+    /// How the data is compressed; `None`: as the configuration says. Asks for the engine `archive`, the only one that compresses.
+    pub compression: Option<Compression>,
     /// Only these paths, with what is below them; nothing: everything.
     pub paths: Vec<RelativePath>,
     /// The caller's key: a second request with it is answered by the first one's snapshot.
@@ -67,6 +70,7 @@ impl SaveRequest {
             tags: BTreeSet::new(),
             template: None,
             engine: None,
+            compression: None,
             paths: Vec::new(),
             key: None,
             origin: Origin::Requested,
@@ -113,6 +117,16 @@ pub fn save(
     let saved = Saving::new(repository, &lease, tools, progress).run(request)?;
     lease.release()?;
     Ok((saved, recovered))
+}
+
+/// What a capture is to be.
+struct Wanted<'a> {
+    id: SnapshotId,
+    /// Only these; nothing: everything.
+    scope: &'a [RelativePath],
+    compression: Option<Compression>,
+    /// The list of the snapshot before.
+    previous: Option<Arc<ManifestReader>>,
 }
 
 /// A save under a lease.
@@ -306,8 +320,14 @@ impl<'a> Saving<'a> {
             )?),
             _ => None,
         };
+        let wanted = Wanted {
+            id,
+            scope: &scope,
+            compression: request.compression,
+            previous: previous.clone(),
+        };
         let (captured, summary, length) = loop {
-            match self.capture(&choice, source, staging, &scope, id, previous.clone()) {
+            match self.capture(&choice, source, staging, &wanted) {
                 Ok(captured) => break captured,
                 Err(OperationError::Engine(error)) => {
                     // Another engine may do.
@@ -365,11 +385,18 @@ impl<'a> Saving<'a> {
     /// another one if need be.
     fn choose(&self, site: &Site<'_>, request: &SaveRequest) -> Result<Choice, OperationError> {
         let config = self.repository.config()?;
-        let configured = match (request.engine, config.engine()) {
+        let asked = match (request.compression, request.engine) {
+            (Some(_), None) => Some(EngineKind::Archive),
+            (Some(_), Some(engine)) if engine != EngineKind::Archive => {
+                return Err(OperationError::Compression { engine });
+            }
+            (_, engine) => engine,
+        };
+        let configured = match (asked, config.engine()) {
             (None, Some(word)) => EngineKind::requested(word).ok().flatten(),
             _ => None,
         };
-        match choose(site, request.engine.or(configured), self.tools) {
+        match choose(site, asked.or(configured), self.tools) {
             Err(EngineError::Unavailable { .. }) if matches!(request.origin, Origin::Safety { .. }) => {
                 Ok(choose(site, None, self.tools)?)
             }
@@ -383,19 +410,18 @@ impl<'a> Saving<'a> {
         choice: &Choice,
         source: &Source<'_>,
         staging: &Staging,
-        scope: &[RelativePath],
-        id: SnapshotId,
-        previous: Option<Arc<ManifestReader>>,
+        wanted: &Wanted<'_>,
     ) -> Result<(Captured, ManifestSummary, u64), OperationError> {
+        let previous = wanted.previous.as_deref();
         let (file, time) = self.file_system_time(staging)?;
         let options = ManifestOptions {
-            previous: previous.clone(),
+            previous: wanted.previous.clone(),
             ..ManifestOptions::default()
         };
         let list = file.try_clone().map_err(OperationError::staging)?;
         let mut manifest = ManifestWriter::create(file, options)?;
         if choice.used == EngineKind::Archive {
-            return self.archive(source, scope, id, previous.as_deref(), (manifest, list, time));
+            return self.archive(source, wanted, (manifest, list, time));
         }
         let path = staging.path.join(TREE);
         let captured = capture(
@@ -404,8 +430,8 @@ impl<'a> Saving<'a> {
             Capture {
                 source: source.directory,
                 source_path: source.path,
-                walk: source.walk_within(scope),
-                previous: previous.as_deref(),
+                walk: source.walk_within(wanted.scope),
+                previous,
                 target: Target {
                     parent: staging.directory.as_fd(),
                     name: TREE.as_ref(),
@@ -426,9 +452,7 @@ impl<'a> Saving<'a> {
     fn archive(
         &self,
         source: &Source<'_>,
-        scope: &[RelativePath],
-        id: SnapshotId,
-        previous: Option<&ManifestReader>,
+        wanted: &Wanted<'_>,
         (manifest, list, time): (ManifestWriter, File, Timestamp),
     ) -> Result<(Captured, ManifestSummary, u64), OperationError> {
         let repository = self.repository;
@@ -439,16 +463,17 @@ impl<'a> Saving<'a> {
             ChunksCapture {
                 source: source.directory,
                 description: Description {
-                    snapshot: id,
+                    snapshot: wanted.id,
                     workspace: repository.workspace_path().to_string_lossy().into_owned(),
                     origin: *blake3::hash(&repository.identity().id.0).as_bytes(),
                     created: repository.parts().clock.now(),
                     note: String::new(),
                     tags: Vec::new(),
                 },
-                walk: source.walk_within(scope),
+                compression: wanted.compression,
+                walk: source.walk_within(wanted.scope),
                 previous: head
-                    .zip(previous)
+                    .zip(wanted.previous.as_deref())
                     .map(|(snapshot, manifest)| Previous { snapshot, manifest }),
                 manifest,
                 racy_after: time,

@@ -3,14 +3,12 @@
 
 use std::sync::Arc;
 
-use cairn_content::codec::Compression;
 use cairn_content::objects::{ObjectOptions, ObjectStoreUrl, Objects, Owner, OwnerId};
 use cairn_content::sealing::key_file::{self, Access};
 use cairn_content::store::ChunkStoreError;
 
 use super::OperationError;
 use crate::archive::{self, ArchiveError, RepositoryParts, RepositorySettings, encrypt_new, sealing_of};
-use crate::repository::config::Compression as Wanted;
 use crate::repository::{Area, Repository};
 
 /// Processes that work on one repository at once, each with an index of its own.
@@ -63,15 +61,8 @@ fn open(repository: &Repository) -> Result<archive::Repository, OperationError> 
             parts.randomness.clone(),
         )?;
     }
-    let compression = match config.compression {
-        Wanted::None => Compression::None,
-        Wanted::Fast => Compression::Zstd(1),
-        Wanted::Default => Compression::default(),
-        Wanted::Max => Compression::Zstd(19),
-    };
     let mut settings = RepositorySettings::default();
-    settings.data.compression = compression;
-    settings.tree.compression = compression;
+    settings.data.compression = config.compression;
     for number in 0..INDEXES_MAX {
         let opened = archive::Repository::open(
             RepositoryParts {

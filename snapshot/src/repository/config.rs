@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+pub use cairn_content::codec::Compression;
 use cairn_types::Tag;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Deserializer};
@@ -51,23 +52,14 @@ pub struct Store {
     pub url: Option<String>,
     /// The file of the key, for an encrypted store.
     pub key_file: Option<String>,
-    /// How hard data is compressed.
+    /// How new data is compressed: `zstd`, `gzip`, with a level behind a colon if wanted, or `none`.
+    #[serde(deserialize_with = "compression")]
     pub compression: Compression,
 }
 
-/// How hard data is compressed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Compression {
-    /// Not at all.
-    None,
-    /// Quickly.
-    Fast,
-    /// As archives of volumes.
-    #[default]
-    Default,
-    /// As small as can be.
-    Max,
+fn compression<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Compression, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(serde::de::Error::custom)
 }
 
 /// What is kept: the keys are those of [`Policy`].
@@ -396,7 +388,7 @@ mod tests {
         let config = Config::parse(&lines.collect::<Vec<_>>().join("\n")).unwrap();
         assert_eq!(config.engine(), None);
         assert_eq!(config.retention, Config::default().retention);
-        assert_eq!(config.store.compression, Compression::Default);
+        assert_eq!(config.store.compression, Compression::default());
         assert_eq!(config.templates["nightly"].note, "nightly of {date}");
         assert_eq!(config.schedules["nightly"].template.as_deref(), Some("nightly"));
         assert_eq!(config.template_names().len(), 7);

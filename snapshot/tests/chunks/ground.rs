@@ -109,6 +109,7 @@ impl Ground {
         let chunks = ChunksCapture {
             source: work.as_fd(),
             description: description(number),
+            compression: None,
             walk,
             previous: previous.zip(before.as_ref()).map(|(number, manifest)| Previous {
                 snapshot: id(number),

@@ -64,7 +64,10 @@ pub(in crate::command) fn run(
         }
     }
     let wished = filled.as_ref().and_then(|filled| filled.engine.as_deref());
-    request.engine = engine(options.engine.as_deref(), wished, config.engine())?;
+    // An engine that is only configured gives way to one that compresses.
+    let configured = config.engine().filter(|_| options.compression.is_none());
+    request.engine = engine(options.engine.as_deref(), wished, configured)?;
+    request.compression = options.compression;
     request.skip_unchanged = options.skip_unchanged;
     request.wait = Duration::from_secs(options.wait.unwrap_or(WAIT_SECONDS));
     let watch = Watch::start(Some("saving"))?;

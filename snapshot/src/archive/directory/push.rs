@@ -1,6 +1,7 @@
 //! A plain directory that becomes an archive: what of the store is at work for it, and what comes when. Whoever reads the directory
 //! feeds data, hears of runs, writes blocks of records that name these runs, and then publishes.
 
+use cairn_content::codec::Compression;
 use cairn_content::objects::fence::FenceRecord;
 use cairn_content::pipeline::{Feeder, Pipeline, RunSink};
 use cairn_content::sealing::Sealing;
@@ -38,7 +39,7 @@ pub(crate) struct ReadSums {
 
 impl Repository {
     /// Begins to archive a directory. `base` is a snapshot of the same directory whose chunks may be referred to without looking whether they are
-    /// there, if it has an archive: [`DirectoryPush::base`] tells.
+    /// there, if it has an archive: [`DirectoryPush::base`] tells. `compression` is that of new data, if it is another than the settings'.
     ///
     /// # Errors
     /// `Fence`, `Objects`, `Store`, `Pipeline`, `Busy`, `Cancelled`.
@@ -46,6 +47,7 @@ impl Repository {
         &self,
         description: Description,
         base: Option<SnapshotId>,
+        compression: Option<Compression>,
         progress: &Progress,
     ) -> Result<DirectoryPush<'_>, ArchiveError> {
         progress.enter(Phase::Preparing);
@@ -57,7 +59,9 @@ impl Repository {
             Some(base) => self.directory_base(base)?,
             None => None,
         };
-        let data = Pipeline::start(self.settings.data.clone(), noted.clone())?;
+        let mut settings = self.settings.data.clone();
+        settings.compression = compression.unwrap_or(settings.compression);
+        let data = Pipeline::start(settings, noted.clone())?;
         let nodes = Pipeline::start(self.settings.tree.clone(), noted)?;
         Ok(DirectoryPush {
             repository: self,

@@ -4,6 +4,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Scope;
 
+use cairn_content::codec::Compression;
 use cairn_types::{SnapshotId, Timestamp};
 use parking_lot::Mutex;
 
@@ -29,6 +30,8 @@ pub struct ChunksCapture<'a> {
     pub source: BorrowedFd<'a>,
     /// The snapshot.
     pub description: Description,
+    /// How new data is compressed; `None`: as the store's settings say.
+    pub compression: Option<Compression>,
     /// What is left out.
     pub walk: WalkOptions,
     /// The snapshot that most of the data is the same as in.
@@ -93,7 +96,7 @@ pub fn capture(repository: &Repository, capture: ChunksCapture<'_>) -> Result<Ch
     let progress = capture.progress;
     let snapshot = capture.description.snapshot;
     let base = capture.previous.map(|previous| previous.snapshot);
-    let push = repository.begin_directory(capture.description, base, progress)?;
+    let push = repository.begin_directory(capture.description, base, capture.compression, progress)?;
     if push.exists()? {
         return Err(ChunksError::Exists { snapshot });
     }
