@@ -11,7 +11,7 @@ pub mod error;
 pub mod fleet;
 
 pub use call::{Call, Request, Response};
-pub use error::{CallError, Outcome};
+pub use error::{CallError, CallFailure, Outcome};
 pub use fleet::{Fleet, NodeState};
 
 use futures_util::future::BoxFuture;

@@ -2,8 +2,8 @@
 //!
 //! Precedence, strongest first:
 //!
-//! 1. **Protections** always keep: what the repository needs ([`Protection`]), pins that have not expired, [`Policy::minimum_age`], and
-//!    [`Policy::keep_tags`].
+//! 1. **Protections** always keep: what the repository needs ([`Protection`]), pins that have not expired, [`Policy::minimum_age`],
+//!    [`Policy::minimum_count`], and [`Policy::keep_tags`].
 //! 2. **Caps** ([`Policy::schedule_counts`], then [`Policy::maximum_count`] and [`Policy::maximum_bytes`]) remove the oldest of what is not protected, whatever rules keep it, until
 //!    what is left fits. Protections win: if what is protected does not fit, it stays, and the [`Decision`] says by how much.
 //! 3. **Rules** ([`Policy::keep_last`], [`Policy::within`], hourly to yearly) keep; a snapshot that no rule keeps goes. A policy without any rule keeps
@@ -77,6 +77,8 @@ pub struct Policy {
     pub within: u64,
     /// Protects everything that is younger than this many seconds.
     pub minimum_age: u64,
+    /// Protects the last N, also from the maximums.
+    pub minimum_count: u32,
     /// Most snapshots.
     pub maximum_count: u64,
     /// Most bytes, as the [`Facts`] count them.
@@ -111,6 +113,8 @@ pub enum Reason {
     Pinned(Option<Timestamp>),
     /// It is younger than the minimum age.
     MinimumAge,
+    /// It is one of the last, so many of which are always kept.
+    MinimumCount,
     /// It has this tag, which the policy keeps.
     Tag(Tag),
     /// It is one of the last.
@@ -163,6 +167,7 @@ impl std::fmt::Display for Reason {
                 }
             }
             Reason::MinimumAge => f.write_str("it is younger than the minimum age"),
+            Reason::MinimumCount => f.write_str("so many of the last are always kept"),
             Reason::Tag(tag) => write!(f, "it has the tag {tag}"),
             Reason::Last => f.write_str("it is one of the last"),
             Reason::Within => f.write_str("it is young enough"),
@@ -219,6 +224,9 @@ pub fn decide(snapshots: &[Facts], policy: &Policy, now: Timestamp, zone: &TimeZ
         .iter()
         .map(|facts| protections(facts, policy, now))
         .collect();
+    for index in newest_first.iter().take(policy.minimum_count as usize) {
+        protected[*index].push(Reason::MinimumCount);
+    }
     let mut kept = rules(snapshots, &newest_first, policy, now, zone);
 
     let mut removed: Vec<Option<Reason>> = vec![None; snapshots.len()];

@@ -141,8 +141,7 @@ impl NodeChannel {
             .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .keep_alive_while_idle(true);
-        let client =
-            ControlClient::new(endpoint.connect_lazy()).max_decoding_message_size(ANSWER_BYTES_MAX);
+        let client = ControlClient::new(endpoint.connect_lazy()).max_decoding_message_size(ANSWER_BYTES_MAX);
         *connection = Some(Connection {
             address: address.clone(),
             material: hash,

@@ -39,9 +39,11 @@ impl GrpcDaemons {
         }
     }
 
-    /// These are the daemons now. Answers the nodes whose address or readiness has changed.
-    pub fn learn(&self, slices: &Cache<EndpointSlice>) -> Vec<String> {
-        self.set(discovery::addresses(&slices.all()))
+    /// The daemons are the endpoints of this Service. Answers the nodes whose address or readiness has changed.
+    pub fn learn(&self, slices: &Cache<EndpointSlice>, service: &str) -> Vec<String> {
+        let mut slices = slices.all();
+        slices.retain(|slice| discovery::is_of(slice, service));
+        self.set(discovery::addresses(&slices))
     }
 
     /// These are the daemons now. Answers the nodes whose address or readiness has changed.
@@ -83,10 +85,7 @@ impl GrpcDaemons {
             ));
         };
         let channel = self.channel(node);
-        let open = |why: String| CallError {
-            reason: "BREAKER_OPEN".to_owned(),
-            ..CallError::away(node, name, &why)
-        };
+        let open = |why: String| CallError::away(node, name, &why).because("BREAKER_OPEN");
         channel.breaker.admit(Instant::now()).map_err(open)?;
         let late = || {
             CallError::own(

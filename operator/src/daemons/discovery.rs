@@ -13,12 +13,22 @@ pub const PORT_NAME: &str = "rpc";
 /// Most nodes; more are left out, and the log says so.
 pub const NODES_MAX: usize = 10_000;
 
+/// Whether a slice is of the Service with this name.
+pub fn is_of(slice: &EndpointSlice, service: &str) -> bool {
+    let labels = slice.metadata.labels.as_ref();
+    labels
+        .and_then(|labels| labels.get("kubernetes.io/service-name"))
+        .map(String::as_str)
+        == Some(service)
+}
+
 /// The addresses of all daemons. Endpoints that are terminating count only if their node has no other; of two that serve, the ready one counts.
 pub fn addresses(slices: &[Arc<EndpointSlice>]) -> BTreeMap<String, Address> {
     let mut found: BTreeMap<String, ((bool, bool), Address)> = BTreeMap::new();
     for slice in slices {
         let port = slice.ports.iter().flatten().find(|port| {
-            port.name.as_deref() == Some(PORT_NAME) || slice.ports.as_ref().is_some_and(|ports| ports.len() == 1)
+            port.name.as_deref() == Some(PORT_NAME)
+                || slice.ports.as_ref().is_some_and(|ports| ports.len() == 1)
         });
         let Some(port) = port.and_then(|port| u16::try_from(port.port?).ok()) else {
             continue;
@@ -79,9 +89,8 @@ mod tests {
             r#"{"addressType":"IPv4","ports":[{"name":"rpc","port":7070}],"endpoints":[
             {"addresses":["10.0.0.3"],"nodeName":"a","conditions":{"ready":true}}]}"#,
         );
-        let without_port = slice(
-            r#"{"addressType":"IPv4","endpoints":[{"addresses":["10.0.0.4"],"nodeName":"d"}]}"#,
-        );
+        let without_port =
+            slice(r#"{"addressType":"IPv4","endpoints":[{"addresses":["10.0.0.4"],"nodeName":"d"}]}"#);
         let found = addresses(&[first, second, without_port]);
         let shown: Vec<String> = found
             .iter()

@@ -1,5 +1,7 @@
 //! How a call to a daemon fails, and what the caller can do about it.
 
+use std::ops::Deref;
+
 use cairn_api::{ApiError, Reason};
 use cairn_types::ErrorKind;
 use tonic::Code;
@@ -19,10 +21,22 @@ pub enum Outcome {
     OtherInstance,
 }
 
-/// A call that failed.
+/// A call that failed. Small to hand on; what happened is behind it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{call} on node {node}: {message}")]
-pub struct CallError {
+#[error("{} on node {}: {}", .0.call, .0.node, .0.message)]
+pub struct CallError(Box<CallFailure>);
+
+impl Deref for CallError {
+    type Target = CallFailure;
+
+    fn deref(&self) -> &CallFailure {
+        &self.0
+    }
+}
+
+/// What is known of a call that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallFailure {
     /// The node.
     pub node: String,
     /// The method.
@@ -49,7 +63,7 @@ impl CallError {
         message: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        CallError {
+        CallError(Box::new(CallFailure {
             node: node.to_owned(),
             call,
             outcome,
@@ -57,7 +71,14 @@ impl CallError {
             message: message.into(),
             remedy: remedy.into(),
             greatest: None,
-        }
+        }))
+    }
+
+    /// The same with another reason.
+    #[must_use]
+    pub fn because(mut self, reason: &str) -> Self {
+        self.0.reason = reason.to_owned();
+        self
     }
 
     /// No daemon is known of the node, or none is reachable.
@@ -99,7 +120,7 @@ impl CallError {
             "OPERATIONS_TOO_MANY" | "OPERATION_CONFLICT" => Outcome::Again,
             _ => outcome,
         };
-        CallError {
+        CallError(Box::new(CallFailure {
             node: node.to_owned(),
             call,
             outcome,
@@ -110,7 +131,7 @@ impl CallError {
             reason,
             message: error.message,
             remedy: error.remedy,
-        }
+        }))
     }
 
     /// A daemon's reason in the form of a condition's: `NO_SPACE` becomes `NoSpace`.

@@ -121,7 +121,11 @@ impl Fleet {
 
     /// Sends a request to the daemon of a node. Learns who that is first, if that is not known; a daemon that has restarted meanwhile is asked once
     /// more. Errors: see [`CallError`].
-    pub async fn call<C: Call + Clone + Send + Sync>(&self, node: &str, call: C) -> Result<C::Answer, CallError> {
+    pub async fn call<C: Call + Clone + Send + Sync>(
+        &self,
+        node: &str,
+        call: C,
+    ) -> Result<C::Answer, CallError> {
         let info = match self.info(node) {
             Some(info) => info,
             None => self.refresh(node).await?,

@@ -189,6 +189,21 @@ impl ApiClient {
         Ok(())
     }
 
+    /// Merges fields into an object that is there (RFC 7396). Errors: as [`ApiClient::apply`]; 404 if there is none.
+    pub async fn merge<K: Kind>(
+        &self,
+        cache: Option<&Cache<K>>,
+        key: &Key,
+        patch: &Value,
+    ) -> Result<K, ReconcileError> {
+        let params = PatchParams {
+            field_manager: Some(self.manager.clone()),
+            ..PatchParams::default()
+        };
+        let request = request::<K>(key).patch(&key.name, &params, &Patch::Merge(patch));
+        self.write("patch", cache, key, request).await
+    }
+
     /// Asks for the deletion of this object, not of a later one of the same name. It is no error if it is gone. Errors: as [`ApiClient::apply`].
     pub async fn delete<K: Kind>(&self, object: &K) -> Result<(), ReconcileError> {
         let key = Key::of(object);

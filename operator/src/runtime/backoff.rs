@@ -21,7 +21,9 @@ impl Backoff {
     /// The wait after so many failures in a row (1: the first), between three quarters and all of the doubled wait, so that what failed together
     /// does not come again together. `random` decides where between.
     pub fn wait(&self, failures: u32, random: u64) -> Duration {
-        let doubled = 1u32.checked_shl(failures.saturating_sub(1).min(31)).unwrap_or(u32::MAX);
+        let doubled = 1u32
+            .checked_shl(failures.saturating_sub(1).min(31))
+            .unwrap_or(u32::MAX);
         let full = self.first.saturating_mul(doubled).min(self.longest);
         let quarter = full / 4;
         let share = u32::try_from(random % 1024).unwrap_or(0);
@@ -38,7 +40,9 @@ mod tests {
         let waits: Vec<u128> = (1..12).map(|n| Backoff::OBJECT.wait(n, 0).as_millis()).collect();
         assert_eq!(
             waits,
-            [500, 1000, 2000, 4000, 8000, 16_000, 32_000, 64_000, 120_000, 120_000, 120_000]
+            [
+                500, 1000, 2000, 4000, 8000, 16_000, 32_000, 64_000, 120_000, 120_000, 120_000
+            ]
         );
         assert_eq!(Backoff::OBJECT.wait(u32::MAX, 0), Duration::from_secs(120));
         assert_eq!(Backoff::OBJECT.wait(0, 0), Duration::from_millis(500));

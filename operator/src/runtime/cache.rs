@@ -166,7 +166,10 @@ impl<K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static> Cach
             .indexes
             .get(index.0)
             .and_then(|index| index.keys.get(value));
-        let found = keys.into_iter().flatten().filter_map(|key| objects.by_key.get(key));
+        let found = keys
+            .into_iter()
+            .flatten()
+            .filter_map(|key| objects.by_key.get(key));
         found.cloned().collect()
     }
 
@@ -208,7 +211,10 @@ impl<K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static> Cach
             let mut objects = self.objects.write();
             let is_old = |known: &Arc<K>| version <= self::version(known.as_ref());
             if objects.by_key.get(&key).is_some_and(is_old)
-                || objects.deleted.get(&key).is_some_and(|deleted| version <= *deleted)
+                || objects
+                    .deleted
+                    .get(&key)
+                    .is_some_and(|deleted| version <= *deleted)
             {
                 return;
             }
@@ -309,7 +315,8 @@ where
             let mut objects = self.objects.write();
             objects.invalid.retain(|key, _| listed.contains(key));
             let gone = objects.by_key.iter().filter(|(key, _)| !listed.contains(key));
-            gone.map(|(key, object)| (key.clone(), version(object.as_ref()))).collect()
+            gone.map(|(key, object)| (key.clone(), version(object.as_ref())))
+                .collect()
         };
         for (key, version) in gone {
             self.forget(&key, version, false);

@@ -99,7 +99,8 @@ impl Conditions {
 
     /// Whether a type is True.
     pub fn is_true(&self, type_: &str) -> bool {
-        self.get(type_).is_some_and(|condition| condition.status == "True")
+        self.get(type_)
+            .is_some_and(|condition| condition.status == "True")
     }
 
     /// The list, `Ready` first, the others by name.
@@ -130,8 +131,8 @@ pub fn transitions(old: &[Condition], new: &[Condition]) -> Vec<Transition> {
     let mut found: Vec<Transition> = Vec::new();
     for condition in new {
         let before = old.iter().find(|before| before.type_ == condition.type_);
-        let is_same =
-            before.is_some_and(|before| before.status == condition.status && before.reason == condition.reason);
+        let is_same = before
+            .is_some_and(|before| before.status == condition.status && before.reason == condition.reason);
         // Of these two, True is the bad or the unfinished one.
         let is_reverse = matches!(
             condition.type_.as_str(),

@@ -40,9 +40,7 @@ pub async fn serve_metrics(
     metrics: Metrics,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let router = Router::new()
-        .route("/metrics", get(page))
-        .with_state(metrics);
+    let router = Router::new().route("/metrics", get(page)).with_state(metrics);
     axum::serve(listener, router)
         .with_graceful_shutdown(shutdown)
         .await

@@ -42,11 +42,7 @@ pub struct LeaseSettings {
 
 impl LeaseSettings {
     /// 30 s, renewed every 5 s; a holder that cannot renew stops after 20 s.
-    pub fn new(
-        namespace: impl Into<String>,
-        name: impl Into<String>,
-        identity: impl Into<String>,
-    ) -> Self {
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>, identity: impl Into<String>) -> Self {
         LeaseSettings {
             namespace: namespace.into(),
             name: name.into(),
@@ -164,7 +160,8 @@ impl Elector {
     /// A daemon refused our generation because it has seen `greatest`, which happens after somebody deleted the Lease. While we hold the lease, the
     /// generation is raised above it with the next renewal.
     pub fn raise(&self, greatest: u64) {
-        self.at_least.fetch_max(greatest.saturating_add(1), Ordering::AcqRel);
+        self.at_least
+            .fetch_max(greatest.saturating_add(1), Ordering::AcqRel);
     }
 
     /// Takes part until the future is dropped. Call [`Elector::release`] afterwards.

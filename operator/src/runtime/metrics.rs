@@ -190,10 +190,7 @@ impl Metrics {
 
     pub(crate) fn watch_failed(&self, kind: &str) {
         let kind = kind.to_owned();
-        self.families
-            .watch_failures
-            .get_or_create(&OfKind { kind })
-            .inc();
+        self.families.watch_failures.get_or_create(&OfKind { kind }).inc();
     }
 
     pub(crate) fn call_began(&self, node: &str) {

@@ -470,3 +470,17 @@ proptest! {
         prop_assert_eq!(one, other);
     }
 }
+
+#[test]
+fn so_many_of_the_last_are_always_kept() {
+    let all = ages(&[50 * DAY, 40 * DAY, 30 * DAY, 20 * DAY]);
+    let policy = Policy {
+        minimum_count: 3,
+        maximum_count: 1,
+        ..Policy::default()
+    };
+    let decision = decide(&all, &policy, now(), &TimeZone::UTC);
+    assert_eq!(kept(&decision), [2, 3, 4]);
+    assert_eq!(decision.over_count, 2);
+    assert_eq!(decision.verdicts[1].reasons[0], Reason::MinimumCount);
+}

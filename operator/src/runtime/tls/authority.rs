@@ -37,7 +37,9 @@ pub struct Root {
 impl std::fmt::Debug for Root {
     /// Without the key.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Root").field("made", &self.made).finish_non_exhaustive()
+        f.debug_struct("Root")
+            .field("made", &self.made)
+            .finish_non_exhaustive()
     }
 }
 
@@ -73,8 +75,7 @@ impl State {
     /// whether anything changed, which is to be kept before anything is signed. Errors: no key could be made.
     pub fn advance(&mut self, name: &str, now: Timestamp) -> Result<bool, AuthorityError> {
         let before = self.roots.len();
-        self.roots
-            .retain(|root| days_between(root.made, now) < ROOT_DAYS);
+        self.roots.retain(|root| days_between(root.made, now) < ROOT_DAYS);
         let mut is_changed = self.roots.len() != before;
         // What an old root signed is over when the new one has signed for as long as a certificate lives.
         if let [_, newest] = &self.roots[..]

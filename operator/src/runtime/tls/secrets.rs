@@ -124,7 +124,10 @@ impl Keeper {
             source: Box::new(source),
         })?;
         let mut secret = Secret {
-            metadata: metadata(&key, &[(cairn_crds::names::MANAGED_BY, cairn_crds::names::MANAGER)]),
+            metadata: metadata(
+                &key,
+                &[(cairn_crds::names::MANAGED_BY, cairn_crds::names::MANAGER)],
+            ),
             data: Some([(ROOTS.to_owned(), ByteString(bytes))].into()),
             type_: Some("Opaque".to_owned()),
             ..Secret::default()
@@ -182,11 +185,20 @@ impl Keeper {
             }
         };
         let mut secret = Secret {
-            metadata: metadata(&key, &[(cairn_crds::names::MANAGED_BY, cairn_crds::names::MANAGER)]),
+            metadata: metadata(
+                &key,
+                &[(cairn_crds::names::MANAGED_BY, cairn_crds::names::MANAGER)],
+            ),
             data: Some(BTreeMap::from([
-                ("tls.crt".to_owned(), ByteString(material.certificate.clone().into())),
+                (
+                    "tls.crt".to_owned(),
+                    ByteString(material.certificate.clone().into()),
+                ),
                 ("tls.key".to_owned(), ByteString(material.key.clone().into())),
-                ("ca.crt".to_owned(), ByteString(material.authorities.clone().into())),
+                (
+                    "ca.crt".to_owned(),
+                    ByteString(material.authorities.clone().into()),
+                ),
             ])),
             type_: Some("kubernetes.io/tls".to_owned()),
             ..Secret::default()
