@@ -8,6 +8,7 @@
 //! is as it was. Then the journal says that steps are taken, and they are; after a kill whoever comes next saves what the workspace is by
 //! then, for somebody may have worked in it, and takes them again.
 
+use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,7 +21,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::live::{Beside, Difference, Live};
+use super::live::{Beside, Difference, Live, Step, in_scope};
 use super::recover::{Recovered, recover};
 use super::save::{SaveRequest, Saving};
 use super::snapshots::{manifest, payload};
@@ -33,8 +34,8 @@ use crate::manifest::ManifestReader;
 use crate::repository::document::Document;
 use crate::repository::layout::{RESTORE_PREFIX, document_name};
 use crate::repository::{
-    Area, AuditEvent, Descriptor, Intent, JournalRecord, Lease, OperationId, Origin, Paths,
-    Phase as JournalPhase, Repository, RepositoryError, text,
+    Area, AuditEvent, Descriptor, Intent, JournalRecord, Lease, OperationId, Origin, PartSource, Paths,
+    Phase as JournalPhase, Repository, RepositoryError, State, text,
 };
 
 mod stage;
@@ -43,6 +44,34 @@ mod swap;
 
 /// Changes that a plan shows.
 pub const PLANNED_SHOWN_MAX: usize = 10_000;
+
+/// The directories at the root of the workspace in which restores stage, which no record of the journal names. To be called when nobody works in the
+/// repository, or by who holds the lease. Errors: the workspace or the journal cannot be read.
+pub(super) fn forgotten_staging(repository: &Repository) -> Result<Vec<RelativePath>, OperationError> {
+    let failed = |errno: Errno| OperationError::staging(errno.into());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(repository.workspace(), c".", flags, Mode::empty()).map_err(failed)?;
+    let mut found = Vec::new();
+    for entry in rustix::fs::Dir::new(root).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_bytes();
+        if name.starts_with(RESTORE_PREFIX.as_bytes()) {
+            found.extend(RelativePath::new(name));
+        }
+    }
+    if found.is_empty() {
+        return Ok(found);
+    }
+    for file in repository.journal()? {
+        match file.record.map(|record| record.intent) {
+            Ok(Intent::Restore { staging, .. }) => found.retain(|name| *name != staging),
+            Ok(_) => {}
+            // Nobody knows whose it is.
+            Err(_) => return Ok(Vec::new()),
+        }
+    }
+    Ok(found)
+}
 
 /// The name of what is staged under a number.
 fn staged_name(number: u64) -> RelativePath {
@@ -191,18 +220,16 @@ pub(super) fn head_manifest(repository: &Repository) -> Option<std::sync::Arc<Ma
     manifest(repository, &descriptor).ok()
 }
 
-/// Entries of the workspace that differ from the snapshot that it comes from; all of them if there is none, or none that can be read.
+/// Entries of the workspace that differ from the snapshots that they come from: head, or, of what was restored by path since, another one. All
+/// entries if there is none, or none that can be read. That a directory has another time because something in it was restored is no difference.
 pub fn count_unsaved(
     repository: &Repository,
     scope: &[RelativePath],
     progress: &Progress,
 ) -> Result<u64, OperationError> {
-    if let Some(head) = repository.state()?.head {
-        let counted = repository
-            .descriptor(head)
-            .map_err(OperationError::from)
-            .and_then(|descriptor| count_differences(repository, &descriptor, scope, progress));
-        match counted {
+    let state = repository.state()?;
+    if let Some(head) = state.head {
+        match count_unsaved_of(repository, head, &state, scope, progress) {
             Ok(counted) => return Ok(counted),
             Err(error)
                 if matches!(
@@ -224,12 +251,55 @@ pub fn count_unsaved(
     Ok(found)
 }
 
-/// Entries of the workspace that differ from a snapshot.
+fn count_unsaved_of(
+    repository: &Repository,
+    head: SnapshotId,
+    state: &State,
+    scope: &[RelativePath],
+    progress: &Progress,
+) -> Result<u64, OperationError> {
+    // What a part comes from may have been removed: then head tells.
+    let exists = |part: &&PartSource| repository.descriptor(part.snapshot).is_ok();
+    let parts: Vec<&PartSource> = state.parts.iter().filter(exists).collect();
+    // The part that was restored last counts.
+    let source = |path: &RelativePath| {
+        let part = parts.iter().rev().find(|part| path.is_within(&part.path));
+        part.map_or(head, |part| part.snapshot)
+    };
+    let above_a_part = |path: &RelativePath| {
+        parts
+            .iter()
+            .any(|part| part.path != *path && part.path.is_within(path))
+    };
+    let mut sources: BTreeMap<SnapshotId, Vec<RelativePath>> = BTreeMap::new();
+    for part in parts.iter().filter(|part| part.snapshot != head) {
+        let paths = sources.entry(part.snapshot).or_default();
+        // What is asked for, as far as it is in the part, and the part, as far as that is asked for.
+        match in_scope(&part.path, scope, false) {
+            true => paths.push(part.path.clone()),
+            false => paths.extend(scope.iter().filter(|path| path.is_within(&part.path)).cloned()),
+        }
+    }
+    sources.retain(|_, paths| !paths.is_empty());
+    let all = std::iter::once((head, scope.to_vec())).chain(sources);
+    let mut changes = 0;
+    for (from, paths) in all {
+        let descriptor = repository.descriptor(from)?;
+        changes += count_differences(repository, &descriptor, &paths, progress, |step| {
+            let path = step.path();
+            Ok(source(path) == from && !(above_a_part(path) && step.is_time_of_directory()?))
+        })?;
+    }
+    Ok(changes)
+}
+
+/// Entries of the workspace that differ from a snapshot, of those that `counts` says count.
 fn count_differences(
     repository: &Repository,
     descriptor: &Descriptor,
     scope: &[RelativePath],
     progress: &Progress,
+    counts: impl Fn(&Step) -> Result<bool, OperationError>,
 ) -> Result<u64, OperationError> {
     let target = manifest(repository, descriptor)?;
     let data = payload(repository, descriptor)?;
@@ -241,7 +311,8 @@ fn count_differences(
     };
     let mut changes = 0;
     for step in Live::new(repository, beside, progress)? {
-        changes += u64::from(step?.difference != Difference::Same);
+        let step = step?;
+        changes += u64::from(step.difference != Difference::Same && counts(&step)?);
     }
     Ok(changes)
 }
@@ -452,7 +523,7 @@ pub(super) fn resume(
         Err(error) => return Err(OperationError::staging(error)),
     };
     let swapped =
-        swap::Swapper::new(repository.workspace(), staging.as_fd(), true)?.run(list, lease, progress)?;
+        swap::Swapper::new(repository, staging.as_fd(), true)?.run(list, lease, progress)?;
     again.finish(&work, &mut record.clone(), plan)?;
     Ok((
         *target,
@@ -476,7 +547,7 @@ fn save_interrupted(
         && let Some(last) = state.last
         && let Ok(descriptor) = repository.descriptor(last)
         && descriptor.origin == (Origin::Safety { restoring: target })
-        && let Ok(0) = count_differences(repository, &descriptor, &[], progress)
+        && let Ok(0) = count_differences(repository, &descriptor, &[], progress, |_| Ok(true))
     {
         return Ok(Some(last));
     }
@@ -500,7 +571,7 @@ fn forget(
 }
 
 /// Removes a directory in which things were staged.
-fn remove_staging(repository: &Repository, name: &RelativePath) -> Result<(), OperationError> {
+pub(super) fn remove_staging(repository: &Repository, name: &RelativePath) -> Result<(), OperationError> {
     let path = repository.workspace_path().join(name.as_path());
     remove_tree(
         repository.workspace(),
@@ -576,24 +647,32 @@ impl Work<'_> {
         )?;
         let (staged, staging) = match self.stage(&work, progress) {
             Ok(staged) => staged,
-            Err(error) => {
-                // The workspace is as it was.
-                remove_staging(repository, &work.staging)?;
-                set_root_modified(repository, work.root_modified)?;
-                forget(repository, self.lease, record.operation, plan)?;
-                return Err(error);
-            }
+            Err(error) => return Err(self.give_up(&work, record.operation, plan, error)),
         };
         work.steps = Some(SealedSteps {
             steps: staged.seal.steps,
             hash: staged.seal.hash,
         });
-        self.lease.check()?;
-        repository.control().store(Area::Plans, &name, &work)?;
+        // From here on it must not fail for a few bytes.
+        let _spending = repository.control().spending();
+        let planned = self
+            .lease
+            .check()
+            .map_err(RepositoryError::from)
+            .and_then(|()| repository.control().store(Area::Plans, &name, &work));
+        if let Err(error) = planned {
+            return Err(self.give_up(&work, record.operation, plan, error.into()));
+        }
         record.phase = JournalPhase::Swapping;
-        repository.advance(self.lease, &mut record)?;
+        // Whether it was written down is not known after an error: then the next operation decides, unless that is another's.
+        if let Err(error) = repository.advance(self.lease, &mut record) {
+            if matches!(error, RepositoryError::Lease(_)) {
+                remove_staging(repository, &work.staging)?;
+            }
+            return Err(error.into());
+        }
         progress.enter(Phase::Finishing);
-        let swapper = swap::Swapper::new(repository.workspace(), staging.as_fd(), false)?;
+        let swapper = swap::Swapper::new(repository, staging.as_fd(), false)?;
         let swapped = swapper.run(staged.steps, self.lease, progress)?;
         self.finish(&work, &mut record, plan)?;
         if let Some(first) = swapped.first_refused {
@@ -612,6 +691,24 @@ impl Work<'_> {
             losses,
             recovered: Vec::new(),
         })
+    }
+
+    /// Nothing in the workspace was changed: removes what was made. Gives the error that led to it.
+    fn give_up(
+        &self,
+        work: &RestoreWork,
+        operation: OperationId,
+        plan: OperationId,
+        error: OperationError,
+    ) -> OperationError {
+        let repository = self.repository;
+        let undone = remove_staging(repository, &work.staging)
+            .and_then(|()| set_root_modified(repository, work.root_modified))
+            .and_then(|()| Ok(forget(repository, self.lease, operation, plan)?));
+        if let Err(error) = undone {
+            tracing::warn!(%error, "what a restore made on the way cannot be removed; the next operation does");
+        }
+        error
     }
 
     /// All steps are taken.
