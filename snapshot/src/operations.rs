@@ -17,6 +17,7 @@ use cairn_content::sealing::KeyFileError;
 use cairn_types::{ErrorKind, SnapshotId};
 
 use crate::archive::ArchiveError;
+use crate::causes::with_causes;
 use crate::directory::place::PlaceError;
 use crate::directory::walk::WalkError;
 use crate::directory::{IgnoreError, IgnoreRules, RelativePath};
@@ -24,7 +25,6 @@ use crate::engine::chunks::ChunksError;
 use crate::engine::{EngineError, EngineKind};
 use crate::manifest::ManifestError;
 use crate::repository::import_jvs::ImportError;
-use crate::causes::with_causes;
 use crate::repository::{AuditEntry, AuditEvent, Lease, LeaseError, Reader, Repository, RepositoryError};
 
 pub mod collect;

@@ -102,6 +102,19 @@ pub struct Repository {
     workspace_path: PathBuf,
     parts: Parts,
     store: OnceLock<crate::archive::Repository>,
+    /// After the store, which works in it: fields are dropped in their order.
+    scratch: OnceLock<Scratch>,
+}
+
+/// A directory among the temporary files of the machine; removed when it is dropped.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(path = %self.0.display(), %error, "temporary files cannot be removed");
+        }
+    }
 }
 
 impl Repository {
@@ -245,6 +258,7 @@ impl Repository {
             workspace_path,
             parts,
             store: OnceLock::new(),
+            scratch: OnceLock::new(),
         })
     }
 
@@ -261,6 +275,27 @@ impl Repository {
     /// Where its object store is kept once it is open.
     pub(crate) fn store_cell(&self) -> &OnceLock<crate::archive::Repository> {
         &self.store
+    }
+
+    /// Where caches are kept: in the control directory; if that cannot be written, or has no room, in a directory that goes with this value. Errors: there
+    /// is no such directory either.
+    pub(crate) fn cache_directory(&self) -> Result<PathBuf, RepositoryError> {
+        let own = self.control.path_of(Area::Cache, "");
+        if self.control.has_room() {
+            return Ok(own);
+        }
+        if let Some(Scratch(path)) = self.scratch.get() {
+            return Ok(path.clone());
+        }
+        let name = format!(
+            "cairn-{}",
+            cairn_types::hexadecimal::text(&self.control.random::<16>())
+        );
+        let path = std::env::temp_dir().join(name);
+        rustix::fs::mkdir(&path, Mode::RWXU)
+            .map_err(|error| RepositoryError::io("making", &path, error.into()))?;
+        let Scratch(path) = self.scratch.get_or_init(|| Scratch(path));
+        Ok(path.clone())
     }
 
     /// Its control directory.
@@ -321,8 +356,8 @@ impl Repository {
         })
     }
 
-    /// Replaces the state; durable on return. Its fence becomes the lease's token. A state that is damaged is replaced too. Errors: the lease is
-    /// lost, or the state has a higher token; I/O.
+    /// Replaces the state; durable on return. Its fence becomes the lease's token, and it notes the end of the audit log. A state that is damaged is
+    /// replaced too. Errors: the lease is lost, or the state has a higher token; I/O.
     pub fn set_state(&self, lease: &Lease, state: &State) -> Result<(), RepositoryError> {
         if let Ok(Some(present)) = self.control.load::<State>(Area::Root, STATE_FILE)
             && present.fence > lease.token()
@@ -332,8 +367,17 @@ impl Repository {
                 found: present.fence,
             }));
         }
+        // A log that has lost its end tells less than the state does: that stays known.
+        let known = state.audit;
+        let last = self.last_audited().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the end of the audit log cannot be read");
+            None
+        });
         let state = State {
             fence: lease.token(),
+            audit: last
+                .filter(|last| known.is_none_or(|known| known.sequence <= last.sequence))
+                .or(known),
             ..state.clone()
         };
         let bytes = document::encode(&state)?;
@@ -384,12 +428,17 @@ impl Repository {
     /// lost, and the snapshot is what it was; I/O.
     pub fn unpublish(&self, lease: &Lease, id: SnapshotId) -> Result<bool, RepositoryError> {
         let name = document_name(&id);
-        let bytes = self.control.read(Area::Descriptors, &name, DOCUMENT_BYTES_MAX).ok().flatten();
+        let bytes = self
+            .control
+            .read(Area::Descriptors, &name, DOCUMENT_BYTES_MAX)
+            .ok()
+            .flatten();
         lease.check()?;
         let removed = self.control.remove(Area::Descriptors, &name)?;
         if let (Err(lost @ LeaseError::Lost { .. }), Some(bytes)) = (lease.check(), bytes) {
             // Who took over, meanwhile, counts on it; its data is untouched.
-            self.control.create(Area::Descriptors, &name, &bytes, Survival::Durable)?;
+            self.control
+                .create(Area::Descriptors, &name, &bytes, Survival::Durable)?;
             return Err(lost.into());
         }
         Ok(removed)

@@ -198,7 +198,9 @@ fn prune_plans(repository: &Repository, lease: &Lease, kept: OperationId) -> Res
     let control = repository.control();
     let mut plans = Vec::new();
     for name in control.list(Area::Plans)? {
-        if name == document_name(&kept) || control.kind_of(Area::Plans, &name).as_deref() != Some(StoredPlan::KIND) {
+        if name == document_name(&kept)
+            || control.kind_of(Area::Plans, &name).as_deref() != Some(StoredPlan::KIND)
+        {
             continue;
         }
         let created = match control.load::<StoredPlan>(Area::Plans, &name) {

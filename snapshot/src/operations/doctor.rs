@@ -105,6 +105,7 @@ pub fn examine(
         found.add(Severity::Note, repository.control().path_of(Area::Lock, ""), what);
     }
     examine_state(repository, &mut found);
+    examine_audit(repository, &mut found)?;
     examine_snapshots(repository, &mut found, progress)?;
     // What is under way is nobody's residue.
     if held.is_none() {
@@ -164,6 +165,31 @@ fn examine_state(repository: &Repository, found: &mut Examination) {
         );
         found.add(Severity::Note, path, what);
     }
+}
+
+/// Looks through the whole audit log. Its damage stops nothing, so this is where it is told.
+fn examine_audit(repository: &Repository, found: &mut Examination) -> Result<(), OperationError> {
+    let anchor = repository.state().ok().and_then(|state| state.audit);
+    let report = repository.read_audit(anchor, |_| {})?;
+    for damage in report.damage.iter().filter(|damage| !damage.is_known) {
+        let path = repository.control().path_of(Area::Audit, &damage.file);
+        let place = match damage.line {
+            0 => String::new(),
+            line => format!("line {line}, at byte {}: ", damage.offset),
+        };
+        let (severity, rest) = match damage.is_torn {
+            true => (
+                Severity::Unfinished,
+                "the next operation passes it over, and says so",
+            ),
+            false => (
+                Severity::Damage,
+                "everything else goes on; keep a copy if you need to know who did what",
+            ),
+        };
+        found.add(severity, path, format!("{place}{}; {rest}", damage.what));
+    }
+    Ok(())
 }
 
 fn examine_snapshots(

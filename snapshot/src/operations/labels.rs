@@ -36,6 +36,8 @@ pub fn change_labels(
     change: impl FnOnce(&mut Labels),
     progress: &Progress,
 ) -> Result<(Labels, Vec<Recovered>), OperationError> {
+    // A pin that is removed may be what keeps the disk full.
+    let _spending = repository.control().spending();
     let lease = repository.lease("labels", request.wait, progress.cancel_flag())?;
     let recovered = recover_what_fits(repository, &lease, tools, progress)?;
     let labels = repository.change_labels(&lease, request.snapshot, change)?;
@@ -44,7 +46,13 @@ pub fn change_labels(
         .iter()
         .map(|(key, value)| (key.as_str(), value.clone()))
         .collect();
-    audit(repository, &lease, request.event, Some(request.snapshot), &details);
+    audit(
+        repository,
+        &lease,
+        request.event,
+        Some(request.snapshot),
+        &details,
+    );
     lease.release()?;
     Ok((labels, recovered))
 }

@@ -16,8 +16,8 @@ use super::OperationError;
 use super::payload::Payload;
 use super::snapshots::{manifest, payload};
 use crate::archive::{Phase, Progress};
-use crate::directory::place::{Before, Losses, PlaceError, PlaceOptions, Placer};
 use crate::directory::path::NAME_BYTES_MAX;
+use crate::directory::place::{Before, Losses, PlaceError, PlaceOptions, Placer};
 use crate::directory::{Body, Entry, RelativePath};
 use crate::engine::remove_tree;
 use crate::manifest::{ManifestError, ManifestReader};
@@ -147,7 +147,9 @@ impl Partial {
                 Err(_) if made => {}
                 Err(_) => return Err(occupied(&path)),
             }
-            let same = |found: Stat| fstat(&root).is_ok_and(|own| (own.st_dev, own.st_ino) == (found.st_dev, found.st_ino));
+            let same = |found: Stat| {
+                fstat(&root).is_ok_and(|own| (own.st_dev, own.st_ino) == (found.st_dev, found.st_ino))
+            };
             let ours = statat(&parent, &beside, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(same);
             if !ours {
                 continue;
@@ -172,7 +174,13 @@ impl Partial {
     /// Gives it its name, durably. Errors: `Occupied`; I/O. Then it is removed.
     pub fn publish(mut self) -> Result<(), OperationError> {
         let io = |error: Errno| RepositoryError::io("making", &self.target, error.into());
-        let named = renameat_with(&self.parent, &self.beside, &self.parent, &self.name, RenameFlags::NOREPLACE);
+        let named = renameat_with(
+            &self.parent,
+            &self.beside,
+            &self.parent,
+            &self.name,
+            RenameFlags::NOREPLACE,
+        );
         let named = match named {
             // A file system without exclusive renames: of what is there, only an empty directory would be replaced.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {

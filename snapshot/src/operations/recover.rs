@@ -222,7 +222,11 @@ pub(super) fn residue(repository: &Repository) -> Result<Vec<(Area, String)>, Re
         names.extend(control.list(area)?.into_iter().map(|name| (area, name)));
     }
     // Listed later: what is published has come to be before, and what is removed is residue.
-    let snapshots: HashSet<String> = repository.snapshot_ids()?.iter().map(ToString::to_string).collect();
+    let snapshots: HashSet<String> = repository
+        .snapshot_ids()?
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     names.retain(|(area, name)| !belongs(*area, name, |id| snapshots.contains(id)));
     Ok(names)
 }

@@ -522,8 +522,7 @@ pub(super) fn resume(
         }
         Err(error) => return Err(OperationError::staging(error)),
     };
-    let swapped =
-        swap::Swapper::new(repository, staging.as_fd(), true)?.run(list, lease, progress)?;
+    let swapped = swap::Swapper::new(repository, staging.as_fd(), true)?.run(list, lease, progress)?;
     again.finish(&work, &mut record.clone(), plan)?;
     Ok((
         *target,

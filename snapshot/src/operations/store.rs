@@ -70,12 +70,13 @@ fn open(repository: &Repository) -> Result<archive::Repository, OperationError> 
     }
     let mut settings = RepositorySettings::default();
     settings.data.compression = config.compression;
+    let caches = repository.cache_directory()?;
     for number in 0..INDEXES_MAX {
         let opened = archive::Repository::open(
             RepositoryParts {
                 objects: objects.clone(),
                 runtime: runtime.clone(),
-                cache: control.path_of(Area::Cache, &format!("index-{number}")),
+                cache: caches.join(format!("index-{number}")),
                 clock: Arc::clone(&parts.clock),
                 owner: owner.clone(),
                 sealing: sealing.clone(),

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cairn_types::{ErrorKind, Randomness, hexadecimal};
-use rustix::fs::{AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags, StatVfs};
+use rustix::fs::{Access, AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags, StatVfs};
 use rustix::io::Errno;
 
 use super::document::{self, Document};
@@ -193,14 +193,28 @@ impl ControlDirectory {
         spent
     }
 
+    /// Whether something larger than a few documents can be written here.
+    pub fn has_room(&self) -> bool {
+        let writable =
+            rustix::fs::accessat(&self.root, Area::Cache.name(), Access::WRITE_OK, AtFlags::empty());
+        writable.is_ok() && self.free_bytes().is_some_and(|free| free >= RESERVE_BYTES)
+    }
+
+    /// What the file system has free for us; nothing if it does not tell.
+    fn free_bytes(&self) -> Option<u64> {
+        let found: StatVfs = rustix::fs::fstatvfs(&self.root).ok()?;
+        Some(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
     /// Makes the reserve, if it is missing and there is room. Without it everything works but what is done on a full disk.
     pub fn keep_reserve(&self) {
         let spent = self.spenders.load(Ordering::Relaxed) > 0;
-        if spent || rustix::fs::accessat(&self.root, RESERVE_FILE, rustix::fs::Access::EXISTS, AtFlags::empty()).is_ok() {
+        if spent || rustix::fs::accessat(&self.root, RESERVE_FILE, Access::EXISTS, AtFlags::empty()).is_ok() {
             return;
         }
-        let free = |found: StatVfs| found.f_bavail.saturating_mul(found.f_frsize);
-        let has_room = rustix::fs::fstatvfs(&self.root).is_ok_and(|found| free(found) >= RESERVE_BYTES * RESERVE_SHARE);
+        let has_room = self
+            .free_bytes()
+            .is_some_and(|free| free >= RESERVE_BYTES * RESERVE_SHARE);
         if has_room && let Err(error) = self.make_reserve() {
             tracing::debug!(%error, "there is no reserve for a full disk");
         }
@@ -219,7 +233,14 @@ impl ControlDirectory {
             }
             outcome => Ok(outcome?),
         };
-        let named = made.and_then(|()| Ok(rustix::fs::renameat(&self.root, &temporary, &self.root, RESERVE_FILE)?));
+        let named = made.and_then(|()| {
+            Ok(rustix::fs::renameat(
+                &self.root,
+                &temporary,
+                &self.root,
+                RESERVE_FILE,
+            )?)
+        });
         if named.is_err() {
             self.discard(&self.root, &temporary);
         }
@@ -251,8 +272,9 @@ impl ControlDirectory {
         self.with_reserve(|| {
             let temporary = self.write_temporary(&directory, area, name, bytes, survival)?;
             let placed = check().and_then(|()| {
-                rustix::fs::renameat(&directory, &temporary, &directory, name)
-                    .map_err(|error| RepositoryError::io("replacing", &self.path_of(area, name), error.into()))
+                rustix::fs::renameat(&directory, &temporary, &directory, name).map_err(|error| {
+                    RepositoryError::io("replacing", &self.path_of(area, name), error.into())
+                })
             });
             if placed.is_err() {
                 self.discard(&directory, &temporary);
@@ -267,7 +289,8 @@ impl ControlDirectory {
         let failed = |error: io::Error| RepositoryError::io("writing over", &self.path_of(area, name), error);
         let directory = self.area(area)?;
         let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&directory, name, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
+        let file = rustix::fs::openat(&directory, name, flags, Mode::empty())
+            .map_err(|error| failed(error.into()))?;
         let file = std::fs::File::from(file);
         let written = std::os::unix::fs::FileExt::write_all_at(&file, bytes, 0);
         written
@@ -409,7 +432,9 @@ impl ControlDirectory {
         let directory = self.area(area)?;
         match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
             // Before 1970: 0.
-            Ok(stat) => Ok(Some(Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0)))),
+            Ok(stat) => Ok(Some(Duration::from_secs(
+                u64::try_from(stat.st_mtime).unwrap_or(0),
+            ))),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(RepositoryError::io(
                 "looking at",

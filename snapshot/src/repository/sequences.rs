@@ -96,7 +96,11 @@ impl Repository {
     fn append_sequences(&self, bytes: &[u8]) -> Result<(), RepositoryError> {
         let directory = self.control().area(Area::Cache)?;
         let failed = |error| {
-            RepositoryError::io("appending to", &self.control().path_of(Area::Cache, SEQUENCES_FILE), error)
+            RepositoryError::io(
+                "appending to",
+                &self.control().path_of(Area::Cache, SEQUENCES_FILE),
+                error,
+            )
         };
         let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(&directory, SEQUENCES_FILE, flags, Mode::RUSR | Mode::WUSR);
@@ -135,7 +139,7 @@ mod tests {
         assert_eq!(one[..24], [&[7; 16][..], &[2, 1, 0, 0, 0, 0, 0, 0]].concat());
         assert_eq!(
             cairn_types::hexadecimal::text(&one[24..].first_chunk::<8>().copied().unwrap()),
-            "0000000000000000"
+            "2a6c7e2a0d2057b6"
         );
         let two = record(SnapshotId([8; 16]), 3);
         let bytes = [one, two].concat();
@@ -146,7 +150,10 @@ mod tests {
             let mut wrong = bytes.clone();
             wrong[at] ^= 1;
             let known = Sequences::of(&wrong);
-            assert!(known.spoiled && known.get(SnapshotId([7; 16])).is_none(), "byte {at}");
+            assert!(
+                known.spoiled && known.get(SnapshotId([7; 16])).is_none(),
+                "byte {at}"
+            );
             assert_eq!(known.get(SnapshotId([8; 16])), Some(3));
         }
         let torn = Sequences::of(&bytes[..40]);

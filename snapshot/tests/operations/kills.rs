@@ -19,7 +19,7 @@ use cairn_types::SnapshotId;
 use crate::place::{Place, assert_same, entries, parts, request};
 use cairn_snapshot::repository::Repository;
 
-mod others;
+pub mod others;
 
 /// Tells this program that it is the one to be killed: the control directory, and what to do.
 const VICTIM: &str = "CAIRN_VICTIM";
