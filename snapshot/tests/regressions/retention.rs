@@ -8,6 +8,7 @@ use cairn_snapshot::engine::Tools;
 use cairn_snapshot::operations::collect::{self, CollectError, CollectPlan, Collected, PLANS_MAX};
 use cairn_snapshot::operations::labels::{LabelRequest, change_labels};
 use cairn_snapshot::operations::restore::Unsaved;
+use cairn_snapshot::repository::retention::Verdict;
 use cairn_snapshot::repository::{AuditEvent, Labels};
 use cairn_types::{SnapshotId, Timestamp};
 
@@ -54,11 +55,9 @@ fn a_linear_history_is_pruned_and_stays_readable() {
     retain(&site, "keep_last = 2");
     let plan = plan(&site);
     assert_eq!(plan.removed().collect::<Vec<_>>(), saved[..4]);
-    assert!(
-        plan.verdicts
-            .iter()
-            .all(|verdict| verdict.keep != verdict.reasons.is_empty() || !verdict.keep)
-    );
+    // Each that stays has a reason.
+    let explained = |verdict: &Verdict| !verdict.keep || !verdict.reasons.is_empty();
+    assert!(plan.verdicts.iter().all(explained));
     assert_eq!(run(&site, &plan).unwrap().removed, saved[..4]);
     let listing = site.place.repository.list().unwrap();
     let left: Vec<SnapshotId> = listing.snapshots.iter().map(|one| one.descriptor.id).collect();
