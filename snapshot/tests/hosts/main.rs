@@ -37,7 +37,6 @@ use place::{assert_same, entries, parts, request};
 const ORDER: &str = "CAIRN_HOST_ORDER";
 /// The waits of this host take no time: it takes over what does not change while it looks.
 const LEAPS: &str = "CAIRN_HOST_LEAPS";
-const PID: &str = "CAIRN_HOST_PID";
 const CALLS: &str = "renameat,renameat2,mkdirat,linkat,symlinkat,unlinkat,openat,write,pwrite64,fsync,syncfs,fchmod,\
                      utimensat,copy_file_range";
 
@@ -76,9 +75,6 @@ fn worker() {
         Some(_) => leaping(),
         None => parts(),
     };
-    if let Some(path) = std::env::var_os(PID) {
-        fs::write(path, std::process::id().to_string()).unwrap();
-    }
     let mut words = order.split(' ');
     let repository = Repository::open(Path::new(words.next().unwrap()), parts).unwrap();
     let (tools, progress) = (Tools::default(), Progress::new());
@@ -230,7 +226,7 @@ impl Site {
         for id in there {
             assert!(ids.contains(id), "snapshot {id} is there");
         }
-        for id in ids {
+        for id in there.iter().copied() {
             let found = verify(&repository, id, VerifyRequest::default(), &Progress::new()).unwrap();
             assert_eq!(found.damaged, 0, "{:?}", found.damage);
         }
@@ -294,13 +290,23 @@ fn wait_for(output: &mut impl std::io::BufRead, word: &str) {
 /// A process on host a that stands still at its `call`th call.
 struct Stalled {
     child: Child,
-    pid: PathBuf,
+    log: PathBuf,
+}
+
+/// The last thread that strace says stands still.
+fn stopped(log: &Path) -> Option<Pid> {
+    let told = fs::read_to_string(log).unwrap_or_default();
+    let line = told
+        .lines()
+        .rev()
+        .find(|line| line.contains("stopped by SIGSTOP"))?;
+    Pid::from_raw(line.split_whitespace().next()?.parse().ok()?)
 }
 
 impl Stalled {
     /// Starts it; nothing if it came to its end without standing still.
     fn start(site: &Site, order: &str, call: usize) -> Option<Stalled> {
-        let (log, pid) = (site.at("trace"), site.at("pid"));
+        let log = site.at("trace");
         let _ = fs::remove_file(&log);
         let (trace, inject) = (
             format!("trace={CALLS}"),
@@ -319,22 +325,23 @@ impl Stalled {
         ];
         let mut child = site
             .host("a", &strace, order)
-            .env(PID, &pid)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let begun = Instant::now();
         loop {
-            let told = fs::read_to_string(&log).unwrap_or_default();
-            if told.contains("stopped by SIGSTOP") {
-                return Some(Stalled { child, pid });
+            if stopped(&log).is_some() {
+                return Some(Stalled { child, log });
             }
             if let Some(status) = child.try_wait().unwrap() {
                 assert!(status.success(), "nobody disturbed it");
                 return None;
             }
-            assert!(begun.elapsed() < Duration::from_secs(120), "{told}");
+            assert!(
+                begun.elapsed() < Duration::from_secs(120),
+                "it neither ends nor stands still"
+            );
             std::thread::yield_now();
         }
     }
@@ -345,9 +352,7 @@ impl Stalled {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.success();
             }
-            // Before it has said its number it is not itself yet.
-            let pid = fs::read_to_string(&self.pid).ok();
-            if let Some(pid) = pid.and_then(|pid| Pid::from_raw(pid.parse().ok()?)) {
+            if let Some(pid) = stopped(&self.log) {
                 let _ = kill_process(pid, Signal::CONT);
             }
             std::thread::yield_now();
@@ -365,19 +370,12 @@ fn stride(usual: usize) -> usize {
 
 /// Host a stands still at one call after the other of what `order` says; host b takes over and saves; host a goes on.
 fn stalls(site: &Site, step: usize, mut order: impl FnMut(usize) -> (String, Vec<SnapshotId>)) {
-    // Before the worker has said its number there is nothing to disturb.
     let (mut call, mut fenced, mut stalled) = (1, 0, 0);
     loop {
         let (order, kept) = order(call);
-        let _ = fs::remove_file(site.at("pid"));
         let Some(sleeper) = Stalled::start(site, &order, call) else {
             break;
         };
-        if !sleeper.pid.exists() {
-            unstarted(site, sleeper);
-            call += 1;
-            continue;
-        }
         stalled += 1;
         fs::OpenOptions::new()
             .append(true)
@@ -403,19 +401,12 @@ fn stalls(site: &Site, step: usize, mut order: impl FnMut(usize) -> (String, Vec
     );
 }
 
-/// One that stands still before it is started: its number is not known, so it ends with its tracer.
-fn unstarted(site: &Site, mut sleeper: Stalled) {
-    let _ = site;
-    sleeper.child.kill().unwrap();
-    sleeper.child.wait().unwrap();
-}
-
 #[test]
 fn a_save_that_stood_still_for_too_long_harms_nothing() {
     let Some(site) = Site::new() else { return };
     let first = site.save();
     for engine in ["copy", "archive"] {
-        stalls(&site, 7, |_| (format!("save {engine}"), vec![first]));
+        stalls(&site, 9, |_| (format!("save {engine}"), vec![first]));
     }
 }
 
@@ -423,7 +414,7 @@ fn a_save_that_stood_still_for_too_long_harms_nothing() {
 fn a_restore_that_stood_still_for_too_long_harms_nothing() {
     let Some(site) = Site::new() else { return };
     let first = site.save();
-    stalls(&site, 7, |call| {
+    stalls(&site, 9, |call| {
         fs::write(site.at("shared/1"), format!("changed {call}")).unwrap();
         let _ = fs::remove_dir_all(site.at("shared/sub"));
         fs::write(site.at("shared/new"), "new").unwrap();
@@ -435,7 +426,7 @@ fn a_restore_that_stood_still_for_too_long_harms_nothing() {
 fn a_removal_that_stood_still_for_too_long_harms_no_other_snapshot() {
     let Some(site) = Site::new() else { return };
     let first = site.save();
-    stalls(&site, 7, |_| {
+    stalls(&site, 9, |_| {
         let removed = site.save();
         let kept = site.save();
         (format!("delete {removed}"), vec![first, kept])
