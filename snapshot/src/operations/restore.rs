@@ -33,8 +33,8 @@ use crate::manifest::ManifestReader;
 use crate::repository::document::Document;
 use crate::repository::layout::{RESTORE_PREFIX, document_name};
 use crate::repository::{
-    Area, AuditEvent, Descriptor, Intent, JournalRecord, Lease, OperationId, Origin, Paths,
-    Phase as JournalPhase, Repository, RepositoryError, text,
+    Area, AuditEvent, Intent, JournalRecord, Lease, OperationId, Origin, Paths, Phase as JournalPhase,
+    Repository, RepositoryError, text,
 };
 
 mod stage;
