@@ -384,8 +384,9 @@ pub enum DirectoryCommand {
         data notes its hashes; later ones compare with them.\n\n\
         Examples:\n  cairn verify . v1\n  cairn verify . --all --limit-rate 100MiB\n\n\
         --json prints {\"verified\":[{\"snapshot\":\"3f0c…\",\"files\":4,\"bytes\":4096,\"first_read\":4,\"tree_hash\":\"9a…\",\
-        \"damaged\":0,\"damage\":[{\"path\":…,\"what\":…},…],\"error\":null},…],\"damaged\":0}: damaged files, and damaged \
-        snapshots that cannot be read at all, whose error tells why."
+        \"damaged\":0,\"damage\":[{\"path\":…,\"what\":…},…],\"error\":null,\"warnings\":[]},…],\"damaged\":0}: damaged \
+        files, and damaged snapshots that cannot be read at all, whose error tells why. Where nothing may be written, the warnings say that \
+        the outcome is not written down."
     )]
     Verify(VerifyArguments),
     /// Mount a snapshot of a directory, or an archive in an object store, to look at it: read-only, nothing is copied

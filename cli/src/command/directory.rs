@@ -317,20 +317,33 @@ fn recovered_text(recovered: &[Recovered]) -> String {
             text::short_id(*id),
             kept(safety)
         ),
+        Recovered::RestoreWaits(id) => format!(
+            "a restore of {} that was interrupted waits: there is no room to finish it",
+            text::short_id(*id)
+        ),
         Recovered::StateCompleted => "the state lacked snapshots that exist".to_owned(),
         Recovered::ResidueRemoved(removed) => {
             format!("what interrupted commands had left was removed, in {removed} places")
         }
     };
-    recovered
-        .iter()
-        .map(|recovered| format!("put right first: {}\n", line(recovered)))
-        .collect()
+    let told = |recovered| match recovered {
+        &Recovered::RestoreWaits(_) => format!("not put right yet: {}\n", line(recovered)),
+        _ => format!("put right first: {}\n", line(recovered)),
+    };
+    recovered.iter().map(told).collect()
 }
 
 /// The same for programs.
 fn recovered_json(recovered: &[Recovered]) -> Vec<json::directory::Recovered> {
     recovered.iter().map(json::directory::Recovered::from).collect()
+}
+
+/// Warnings, as people read them.
+fn warnings_text(warnings: &[String]) -> String {
+    warnings
+        .iter()
+        .map(|warning| format!("warning: {}\n", text::line(warning)))
+        .collect()
 }
 
 #[cfg(test)]

@@ -351,6 +351,7 @@ impl From<&WasRecovered> for Recovered {
             WasRecovered::RestoreUndone(snapshot) => restore("restore_undone", snapshot, &None),
             WasRecovered::RestoreFinished(snapshot, safety) => restore("restore_finished", snapshot, safety),
             WasRecovered::RestoreLost(snapshot, safety) => restore("restore_lost", snapshot, safety),
+            WasRecovered::RestoreWaits(snapshot) => restore("restore_waits", snapshot, &None),
             WasRecovered::StateCompleted => Recovered {
                 what: "state_completed",
                 snapshot: None,

@@ -18,6 +18,7 @@ use cairn_snapshot::repository::Repository;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+mod bad_input;
 mod importing;
 mod place;
 mod viewing;

@@ -357,7 +357,7 @@ impl Node {
         let used = known.map(|it| it.managed.used_bytes).unwrap_or(0);
         if request.capacity_bytes > 0 && request.capacity_bytes < used {
             return Err(ApiError::new(
-                Reason::CapacityBelowUsed,
+                Reason::OverCapacity,
                 format!("{used} bytes are used, {} were asked for", request.capacity_bytes),
             )
             .remedy("delete files, or ask for more"));

@@ -16,7 +16,7 @@ use cairn_types::SnapshotId;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::{Opened, WAIT_SECONDS, open, recovered_json, recovered_text, tools};
+use super::{Opened, WAIT_SECONDS, open, recovered_json, recovered_text, tools, warnings_text};
 use crate::arguments::RestoreArguments;
 use crate::command::Session;
 use crate::failure::Failure;
@@ -61,6 +61,7 @@ struct Written {
     entries: u64,
     bytes: u64,
     losses: Losses,
+    warnings: Vec<String>,
 }
 
 pub(in crate::command) fn run(
@@ -264,6 +265,7 @@ fn write(
         entries: written.entries,
         bytes: written.bytes,
         losses: Losses::from(&written.losses),
+        warnings: written.warnings.clone(),
     };
     let lines: String = told
         .losses
@@ -275,9 +277,10 @@ fn write(
         let id = text::short_id(descriptor.id);
         let shown = text::path(std::os::unix::ffi::OsStrExt::as_bytes(to.as_os_str()));
         format!(
-            "wrote snapshot {id} to {shown}: {} entries, {}\n{lines}",
+            "wrote snapshot {id} to {shown}: {} entries, {}\n{lines}{}",
             written.entries,
-            text::size(written.bytes)
+            text::size(written.bytes),
+            warnings_text(&written.warnings)
         )
     })?;
     Ok(())

@@ -8,7 +8,7 @@ use cairn_snapshot::repository::text::escape;
 use cairn_types::{ErrorKind, SnapshotId};
 use serde::Serialize;
 
-use super::{Opened, open};
+use super::{Opened, open, warnings_text};
 use crate::arguments::VerifyArguments;
 use crate::command::Session;
 use crate::failure::{Failure, chain};
@@ -32,6 +32,7 @@ struct Snapshot {
     damaged: u64,
     damage: Vec<Damage>,
     error: Option<String>,
+    warnings: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -109,6 +110,7 @@ fn one(
                 damaged: 0,
                 damage: Vec::new(),
                 error: Some(chain(&error)),
+                warnings: Vec::new(),
             };
             Ok((snapshot, 1))
         }
@@ -139,6 +141,7 @@ fn verified(id: SnapshotId, found: Verification) -> Snapshot {
         damaged: found.damaged,
         damage: damage.collect(),
         error: None,
+        warnings: found.warnings,
     }
 }
 
@@ -149,17 +152,22 @@ fn snapshot_text(id: SnapshotId, snapshot: &Snapshot) -> String {
     }
     let read = format!("{} files, {}", snapshot.files, text::size(snapshot.bytes));
     if snapshot.damaged == 0 {
-        let first = match snapshot.first_read {
-            0 => String::new(),
-            first => {
+        let first = match (snapshot.first_read, snapshot.warnings.is_empty()) {
+            (0, _) => String::new(),
+            (first, true) => {
                 format!("; {first} files were read for the first time, their hashes are known from now on")
             }
+            (first, false) => format!("; {first} files were read for the first time"),
         };
-        return format!("{id}  whole: {read}{first}\n");
+        return format!(
+            "{id}  whole: {read}{first}\n{}",
+            warnings_text(&snapshot.warnings)
+        );
     }
     let mut told = format!("{id}  damaged: {} of {read}\n", snapshot.damaged);
     for damage in &snapshot.damage {
         told.push_str(&format!("  {}: {}\n", damage.path, text::line(&damage.what)));
     }
+    told.push_str(&warnings_text(&snapshot.warnings));
     told
 }
