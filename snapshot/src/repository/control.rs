@@ -76,12 +76,7 @@ impl ControlDirectory {
     /// Opens the directory `path`. Errors: it is a symbolic link, no directory, or cannot be opened.
     pub fn open(path: &Path, randomness: Arc<dyn Randomness>) -> Result<Self, RepositoryError> {
         match rustix::fs::open(path, DIRECTORY, Mode::empty()) {
-            Ok(root) => Ok(ControlDirectory {
-                root,
-                path: path.to_owned(),
-                randomness,
-                spenders: AtomicUsize::new(0),
-            }),
+            Ok(root) => Ok(ControlDirectory::of(root, path, randomness)),
             Err(Errno::LOOP | Errno::NOTDIR) if path.is_symlink() => Err(RepositoryError::SymlinkedControl {
                 path: path.to_owned(),
             }),
@@ -116,6 +111,7 @@ impl ControlDirectory {
             root,
             path: path.to_owned(),
             randomness,
+            spenders: AtomicUsize::new(0),
         }
     }
 
