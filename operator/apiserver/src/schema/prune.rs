@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{Schema, Type, builtin};
+use crate::kinds::limits;
 
 /// Removes unknown fields from `value` and adds their paths to `unknown`, as `spec.ports[0].colour`.
 pub fn unknown_fields(schema: &Schema, value: &mut Value, path: &str, unknown: &mut Vec<String>) {
@@ -69,6 +70,19 @@ pub(crate) fn join(path: &str, name: &str) -> String {
 /// strings are absent. Structs stay, even empty ones (`emptyDir: {}` means something).
 pub fn normalise(schema: &Schema, value: &mut Value) {
     let node = schema.resolve();
+    if schema
+        .reference
+        .as_deref()
+        .is_some_and(|name| name.ends_with(".Quantity"))
+    {
+        let text = match value {
+            Value::Number(number) => number.to_string(),
+            Value::String(text) => text.clone(),
+            _ => return,
+        };
+        *value = Value::String(limits::canonical_quantity(&text).unwrap_or(text));
+        return;
+    }
     match value {
         Value::Object(map) => {
             let plain = node.properties.is_empty();
