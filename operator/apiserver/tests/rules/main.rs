@@ -13,6 +13,7 @@
 
 mod applying;
 mod backend;
+mod clients;
 mod deleting;
 mod kinds;
 mod kubectl;
