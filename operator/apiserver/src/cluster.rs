@@ -55,6 +55,18 @@ pub struct WriteOptions {
     pub now: Timestamp,
 }
 
+/// How the ownership of fields follows from an update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ownership {
+    /// From the difference to the live object.
+    Follows,
+    /// It is settled in the new object.
+    Settled {
+        /// Whether new times of managers alone are a change.
+        times_count: bool,
+    },
+}
+
 /// What a write led to.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -268,7 +280,15 @@ impl Cluster {
             });
         }
         let dropped = decode(kind, &mut given, options)?;
-        self.replace(kind, &live, given, subresource, true, dropped, options)
+        self.replace(
+            kind,
+            &live,
+            given,
+            subresource,
+            Ownership::Follows,
+            dropped,
+            options,
+        )
     }
 
     /// Applies a patch to an object, or with `subresource` to its status. Server-side apply creates what is not there.
@@ -314,7 +334,15 @@ impl Cluster {
             )));
         }
         let dropped = decode(kind, &mut patched, options)?;
-        self.replace(kind, &live, patched, subresource, true, dropped, options)
+        self.replace(
+            kind,
+            &live,
+            patched,
+            subresource,
+            Ownership::Follows,
+            dropped,
+            options,
+        )
     }
 
     #[allow(
@@ -358,12 +386,20 @@ impl Cluster {
         }
         let time = clock::seconds(options.now);
         let writer = self.writer(kind, subresource, options, &time);
+        // The real server sees a change when a quantity is written otherwise than it is kept.
+        let ownership = Ownership::Settled {
+            times_count: !kind.custom && prune::has_loose_quantity(&kind.schema, &config),
+        };
         if !kind.custom {
             prune::normalise(&kind.schema, &mut config);
         }
         match live {
             Some(live) => {
+                let touch = ownership == Ownership::Settled { times_count: true };
                 let mut merged = managers::apply(&kind.schema, &live, &config, writer, force)?;
+                if touch {
+                    managers::touch(&mut merged, writer);
+                }
                 let version = text(&config, &["metadata", "resourceVersion"]);
                 let uid = text(&config, &["metadata", "uid"]);
                 for (field, value) in [("resourceVersion", version), ("uid", uid)] {
@@ -372,7 +408,7 @@ impl Cluster {
                     }
                 }
                 let dropped = decode(kind, &mut merged, options)?;
-                self.replace(kind, &live, merged, subresource, false, dropped, options)
+                self.replace(kind, &live, merged, subresource, ownership, dropped, options)
             }
             None => {
                 if !subresource.is_empty() {
@@ -397,8 +433,7 @@ impl Cluster {
         }
     }
 
-    /// Everything of an update after the new object is known. `owned` says that ownership follows from the difference;
-    /// otherwise it is settled already.
+    /// Everything of an update after the new object is known.
     #[allow(
         clippy::too_many_arguments,
         reason = "two call sites; the parts of one request"
@@ -409,7 +444,7 @@ impl Cluster {
         live: &Value,
         mut new: Value,
         subresource: &str,
-        owned: bool,
+        ownership: Ownership,
         dropped: Vec<String>,
         options: &WriteOptions,
     ) -> Result<Outcome, Failure> {
@@ -438,7 +473,7 @@ impl Cluster {
             )));
         }
         let time = clock::seconds(options.now);
-        if owned {
+        if ownership == Ownership::Follows {
             managers::update(
                 &kind.schema,
                 live,
@@ -452,7 +487,8 @@ impl Cluster {
         }
         generation(kind, live, &mut new);
         self.validate(kind, &new, Some(live))?;
-        if object::same_content(live, &new) {
+        let times_count = ownership == Ownership::Settled { times_count: true };
+        if new == *live || (object::same_content(live, &new) && !times_count) {
             return Ok(Outcome {
                 object: live.clone(),
                 created: false,

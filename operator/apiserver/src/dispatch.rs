@@ -233,10 +233,8 @@ pub(crate) fn resource(
                 .delete(&kind, namespace, &target.name, &how, &options)?;
             let mut answer = match &deleted {
                 Deleted::Waiting { object, .. } => Answer::json(StatusCode::OK, &show(object)),
-                // Pods and claims are answered with what they were.
-                Deleted::Gone(last)
-                    if matches!(kind.table.as_str(), "pods" | "services" | "persistentvolumes") =>
-                {
+                // Some kinds are answered with what they were.
+                Deleted::Gone(last) if returns_the_deleted(&kind) => {
                     Answer::json(StatusCode::OK, &show(last))
                 }
                 Deleted::Gone(last) => Answer::json(StatusCode::OK, &success(&kind, last)),
@@ -287,6 +285,19 @@ fn delete_collection(
     let mut answer = Answer::json(StatusCode::OK, &list_value(kind, form, include, &listing, shared));
     answer.changed = changed && !options.dry_run;
     Ok(answer)
+}
+
+/// Whether a deletion is answered with the object instead of a Status.
+fn returns_the_deleted(kind: &Kind) -> bool {
+    matches!(
+        kind.table.as_str(),
+        "pods"
+            | "services"
+            | "persistentvolumes"
+            | "persistentvolumeclaims"
+            | "serviceaccounts"
+            | "storageclasses.storage.k8s.io"
+    )
 }
 
 fn success(kind: &Kind, last: &Value) -> Value {

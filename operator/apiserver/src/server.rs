@@ -108,7 +108,7 @@ pub enum LoadError {
         document: usize,
         /// Why.
         #[source]
-        failure: Failure,
+        failure: Box<Failure>,
     },
 }
 
@@ -195,7 +195,10 @@ impl ApiServer {
             (true, namespace) => namespace.to_owned(),
         };
         let status = object.get("status").cloned();
-        let refused = |failure| LoadError::Refused { document: 1, failure };
+        let refused = |failure| LoadError::Refused {
+            document: 1,
+            failure: Box::new(failure),
+        };
         let written: Outcome = if let Some(current) = cluster.store.get(&kind.table, &namespace, &name) {
             let metadata = crate::object::metadata_mut(&mut object);
             metadata.insert(

@@ -126,7 +126,7 @@ fn index(value: &Value, inside: &str) -> Option<Value> {
             .iter()
             .find(|entry| match entry.get(field) {
                 Some(Value::String(text)) => text == wanted,
-                Some(other) => other.to_string() == wanted,
+                Some(other) => wanted == format!("{other}"),
                 None => false,
             })
             .cloned();

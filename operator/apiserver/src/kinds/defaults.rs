@@ -25,11 +25,7 @@ pub fn apply(kind: &Kind, object: &mut Value) {
         ("apps", "StatefulSet") => {
             rolling(object, "updateStrategy", &json!({"partition": 0}));
             pod_spec(&mut object["spec"]["template"]["spec"]);
-            for claim in object["spec"]["volumeClaimTemplates"]
-                .as_array_mut()
-                .into_iter()
-                .flatten()
-            {
+            for claim in elements(object, "/spec/volumeClaimTemplates") {
                 claim["kind"] = json!("PersistentVolumeClaim");
                 claim["apiVersion"] = json!("v1");
                 claim["status"] = json!({"phase": "Pending"});
@@ -75,7 +71,7 @@ pub fn apply(kind: &Kind, object: &mut Value) {
             if text(object, &["roleRef", "apiGroup"]).is_empty() {
                 child_mut(object, "roleRef").insert("apiGroup".to_owned(), json!(GROUP));
             }
-            for subject in object["subjects"].as_array_mut().into_iter().flatten() {
+            for subject in elements(object, "/subjects") {
                 if matches!(text(subject, &["kind"]), "User" | "Group")
                     && text(subject, &["apiGroup"]).is_empty()
                 {
@@ -99,6 +95,15 @@ pub fn apply(kind: &Kind, object: &mut Value) {
     }
 }
 
+/// The elements of the list at a JSON pointer, if there is one.
+fn elements<'v>(object: &'v mut Value, pointer: &str) -> impl Iterator<Item = &'v mut Value> {
+    object
+        .pointer_mut(pointer)
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+}
+
 fn rolling(object: &mut Value, field: &str, default: &Value) {
     let strategy = &mut object["spec"][field];
     if strategy["type"].is_null() {
@@ -117,25 +122,28 @@ fn rolling(object: &mut Value, field: &str, default: &Value) {
 }
 
 fn pod_spec(spec: &mut Value) {
-    for list in ["containers", "initContainers"] {
-        for container in spec[list].as_array_mut().into_iter().flatten() {
+    for list in ["/containers", "/initContainers"] {
+        for container in elements(spec, list) {
             if container.get("imagePullPolicy").is_none() {
                 let image = text(container, &["image"]);
                 let name = image.rsplit('/').next().unwrap_or_default();
                 let latest = !name.contains('@') && (!name.contains(':') || name.ends_with(":latest"));
                 container["imagePullPolicy"] = json!(if latest { "Always" } else { "IfNotPresent" });
             }
-        }
-        if spec[list].is_null()
-            && let Some(map) = spec.as_object_mut()
-        {
-            map.remove(list);
+            for variable in elements(container, "/env") {
+                // Go leaves an empty value out.
+                if text(variable, &["value"]).is_empty()
+                    && let Some(variable) = variable.as_object_mut()
+                {
+                    variable.remove("value");
+                }
+            }
         }
     }
-    if spec["serviceAccountName"].is_string() && spec["serviceAccount"].is_null() {
-        spec["serviceAccount"] = spec["serviceAccountName"].clone();
-    } else if let Some(map) = spec.as_object_mut() {
-        map.retain(|name, value| !(value.is_null() && name.starts_with("serviceAccount")));
+    if let Some(account) = spec.get("serviceAccountName").cloned()
+        && spec.get("serviceAccount").is_none()
+    {
+        spec["serviceAccount"] = account;
     }
 }
 
@@ -170,6 +178,27 @@ fn secret(object: &mut Value) {
     }
 }
 
+/// Priority, and for how long a pod stays on a node that is away.
+fn pod_admission(spec: &mut serde_json::Map<String, Value>) {
+    spec.entry("priority").or_insert(json!(0));
+    spec.entry("preemptionPolicy")
+        .or_insert(json!("PreemptLowerPriority"));
+    let Some(tolerations) = spec.entry("tolerations").or_insert(json!([])).as_array_mut() else {
+        return;
+    };
+    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+        let tolerated = tolerations.iter().any(|toleration| {
+            let of = text(toleration, &["key"]);
+            (of.is_empty() || of == key) && matches!(text(toleration, &["effect"]), "" | "NoExecute")
+        });
+        if !tolerated {
+            tolerations.push(json!({
+                "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300,
+            }));
+        }
+    }
+}
+
 /// What the server adds to a new object, which belongs to no manager.
 pub fn admit(kind: &Kind, object: &mut Value, now: &str) {
     match (kind.group.as_str(), kind.kind.as_str()) {
@@ -187,6 +216,7 @@ pub fn admit(kind: &Kind, object: &mut Value, now: &str) {
         }
         ("", "Pod") => {
             object["status"] = json!({"phase": "Pending", "qosClass": "BestEffort"});
+            pod_admission(child_mut(object, "spec"));
         }
         ("", "Service") => object["status"] = json!({"loadBalancer": {}}),
         ("apps", "StatefulSet") => object["status"] = json!({"replicas": 0, "availableReplicas": 0}),

@@ -237,23 +237,79 @@ pub fn builtin(kind: &Kind, value: &Value, old: Option<&Value>) -> Vec<Cause> {
             .flatten()
             .all(|(name, wanted)| template.and_then(|labels| labels.get(name)) == Some(wanted));
         if !fits {
+            let labels = template.cloned().unwrap_or_default();
             causes.push(Cause {
                 reason: "FieldValueInvalid",
-                message: "Invalid value: selector does not match template labels".replace(
-                    "Invalid value: selector",
-                    &format!(
-                        "Invalid value: {}: `selector`",
-                        template.cloned().unwrap_or_default()
-                    ),
-                ),
+                message: format!("Invalid value: {labels}: `selector` does not match template `labels`"),
                 field: "spec.template.metadata.labels".to_owned(),
             });
         }
+    }
+    match kind.kind.as_str() {
+        "Service" => ports(value, &mut causes),
+        "PersistentVolume" if source(value).as_object().is_none_or(serde_json::Map::is_empty) => {
+            causes.push(required("spec", "must specify a volume type"));
+        }
+        "Secret" if text(value, &["type"]) == "kubernetes.io/tls" => {
+            for name in ["tls.crt", "tls.key"] {
+                if at(value, &["data", name]).is_none() {
+                    causes.push(required(&format!("data[{name}]"), ""));
+                }
+            }
+        }
+        "Lease" => {
+            if let Some(seconds) = at(value, &["spec", "leaseDurationSeconds"]).and_then(Value::as_i64)
+                && seconds <= 0
+            {
+                causes.push(Cause {
+                    reason: "FieldValueInvalid",
+                    message: format!("Invalid value: {seconds}: must be greater than 0"),
+                    field: "spec.leaseDurationSeconds".to_owned(),
+                });
+            }
+        }
+        "Role" | "ClusterRole" => {
+            let rules = at(value, &["rules"]).and_then(Value::as_array);
+            for (index, rule) in rules.into_iter().flatten().enumerate() {
+                if rule.get("verbs").is_none() {
+                    causes.push(required(
+                        &format!("rules[{index}].verbs"),
+                        "verbs must contain at least one value",
+                    ));
+                }
+                if rule.get("nonResourceURLs").is_none() && rule.get("apiGroups").is_none() {
+                    causes.push(required(
+                        &format!("rules[{index}].apiGroups"),
+                        "resource rules must supply at least one api group",
+                    ));
+                }
+            }
+        }
+        _ => {}
     }
     if let Some(old) = old {
         immutable(kind, value, old, &mut causes);
     }
     causes
+}
+
+/// A Service has ports, unless it is headless or a name; several have names.
+fn ports(value: &Value, causes: &mut Vec<Cause>) {
+    let ports = at(value, &["spec", "ports"])
+        .and_then(Value::as_array)
+        .map_or(&[][..], Vec::as_slice);
+    let without =
+        text(value, &["spec", "type"]) == "ExternalName" || text(value, &["spec", "clusterIP"]) == "None";
+    if ports.is_empty() && !without {
+        causes.push(required("spec.ports", ""));
+    }
+    if ports.len() > 1 {
+        for (index, port) in ports.iter().enumerate() {
+            if text(port, &["name"]).is_empty() {
+                causes.push(required(&format!("spec.ports[{index}].name"), ""));
+            }
+        }
+    }
 }
 
 fn containers<'v>(kind: &Kind, value: &'v Value) -> &'v [Value] {
@@ -300,15 +356,11 @@ fn immutable(kind: &Kind, value: &Value, old: &Value, causes: &mut Vec<Cause>) {
             frozen(value, old, causes);
         }
         "ConfigMap" => frozen(value, old, causes),
-        "RoleBinding" | "ClusterRoleBinding" => {
-            if !same(&["roleRef"]) {
-                causes.push(Cause {
-                    reason: "FieldValueInvalid",
-                    message: format!("Invalid value: {}: cannot change roleRef", value["roleRef"]),
-                    field: "roleRef".to_owned(),
-                });
-            }
-        }
+        "RoleBinding" | "ClusterRoleBinding" if !same(&["roleRef"]) => causes.push(Cause {
+            reason: "FieldValueInvalid",
+            message: format!("Invalid value: {}: cannot change roleRef", value["roleRef"]),
+            field: "roleRef".to_owned(),
+        }),
         "StorageClass" => {
             for field in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
                 if !same(&[field]) {
@@ -437,6 +489,27 @@ fn source(value: &Value) -> Value {
         spec.retain(|name, _| !OTHERS.contains(&name.as_str()));
     }
     spec
+}
+
+/// A quantity as the server writes it: whole, under the largest unit that divides it (`1024Mi` is `1Gi`).
+pub fn canonical_quantity(text: &str) -> Option<String> {
+    const BINARY: &[&str] = &["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    const DECIMAL: &[&str] = &["", "k", "M", "G", "T", "P", "E"];
+    let split = text
+        .find(|character: char| !character.is_ascii_digit())
+        .unwrap_or(text.len());
+    let mut number: u64 = text[..split].parse().ok()?;
+    let (units, base) = if BINARY.contains(&&text[split..]) {
+        (BINARY, 1024)
+    } else {
+        (DECIMAL, 1000)
+    };
+    let mut unit = units.iter().position(|unit| *unit == &text[split..])?;
+    while number != 0 && number.is_multiple_of(base) && unit + 1 < units.len() {
+        number /= base;
+        unit += 1;
+    }
+    Some(format!("{number}{}", units[unit]))
 }
 
 /// A quantity in its base unit, as `10Gi` or `1.5k`.

@@ -159,15 +159,11 @@ pub fn update(schema: &Schema, old: &Value, new: &mut Value, writer: Writer<'_>)
     let given = object::at(new, &["metadata", "managedFields"]).and_then(Value::as_array);
     // An update with an empty list resets; one without a list keeps.
     let reset = given.is_some_and(|list| list.is_empty() || list.first().is_some_and(is_blank));
-    let mut managers = if reset {
-        Vec::new()
-    } else if given.is_some() {
-        read(new)
-    } else {
-        read(old)
-    };
-    if reset {
-        write(new, managers);
+    let mut managers = if given.is_some() { read(new) } else { read(old) };
+    // Nobody's object stays nobody's until somebody applies to it.
+    let untracked = managers.is_empty() && !object::uid(old).is_empty();
+    if reset || untracked {
+        write(new, Vec::new());
         return;
     }
     let compared = compare(schema, &bare(old), &bare(new)).without(writer.ignored);
@@ -224,6 +220,24 @@ pub fn apply(
 ) -> Result<Value, Failure> {
     let mut managers = read(live);
     let live_bare = bare(live);
+    if managers.is_empty() && !object::uid(live).is_empty() {
+        // What was there before anybody was known belongs to one of a name that says so.
+        let nothing =
+            serde_json::json!({"apiVersion": live["apiVersion"], "kind": live["kind"], "metadata": {}});
+        let fields = strip(
+            compare(schema, &nothing, &live_bare)
+                .without(writer.ignored)
+                .set(),
+        );
+        managers.push(Manager {
+            name: "before-first-apply".to_owned(),
+            operation: Operation::Update,
+            api_version: writer.api_version.to_owned(),
+            subresource: String::new(),
+            time: writer.time.to_owned(),
+            fields,
+        });
+    }
     let config = bare(config);
     let own = |manager: &Manager| {
         manager.operation == Operation::Apply
@@ -275,6 +289,20 @@ pub fn apply(
     }
     write(&mut merged, managers);
     Ok(merged)
+}
+
+/// Gives the applier's entry the present time.
+pub fn touch(object: &mut Value, writer: Writer<'_>) {
+    let mut managers = read(object);
+    for manager in &mut managers {
+        if manager.operation == Operation::Apply
+            && manager.name == writer.name
+            && manager.subresource == writer.subresource
+        {
+            manager.time = writer.time.to_owned();
+        }
+    }
+    write(object, managers);
 }
 
 /// Removes what the manager applied last time, does not apply now, and nobody else owns.

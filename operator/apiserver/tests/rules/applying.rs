@@ -273,6 +273,32 @@ pub async fn an_application_is_well_formed(backend: Backend) {
         .refused(409, "Conflict");
 }
 
+/// What was there before anybody was known belongs to nobody in particular.
+pub async fn fields_from_before_the_first_apply_are_a_conflict(backend: Backend) {
+    let configs = backend.path("/api/v1", "configmaps");
+    let made = backend
+        .post(&configs, &json!({"metadata": {"name": "c"}}))
+        .await
+        .ok();
+    assert!(made["metadata"].get("managedFields").is_none());
+    let path = format!("{configs}/c");
+    let changed = backend
+        .patch(&path, MERGE, &json!({"data": {"a": "b"}}))
+        .await
+        .ok();
+    assert!(changed["metadata"].get("managedFields").is_none());
+    let config =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": "c"}});
+    let refused = backend
+        .patch(&format!("{path}?fieldManager=one"), APPLY, &config)
+        .await
+        .refused(409, "Conflict");
+    assert_eq!(
+        refused["message"],
+        "Apply failed with 1 conflict: conflict with \"before-first-apply\" using v1: .data.a"
+    );
+}
+
 /// Updates own what they change; who had it before loses it.
 pub async fn an_update_takes_what_it_changes(backend: Backend) {
     let made = backend

@@ -394,10 +394,65 @@ pub async fn events_of_both_groups_are_the_same(backend: Backend) {
     assert_eq!(patched["note"], "n");
 }
 
+/// What is incomplete is refused.
+pub async fn incomplete_objects_are_refused(backend: Backend) {
+    let causes = |refused: Value| -> Vec<String> {
+        refused["details"]["causes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|cause| cause["field"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let volume = json!({
+        "metadata": {"name": format!("{}-bad", backend.namespace)},
+        "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteMany"]},
+    });
+    let refused = backend
+        .post("/api/v1/persistentvolumes", &volume)
+        .await
+        .refused(422, "Invalid");
+    assert_eq!(causes(refused), ["spec"]);
+    let services = backend.path(CORE, "services");
+    let portless = json!({"metadata": {"name": "s"}, "spec": {"ports": []}});
+    let refused = backend.post(&services, &portless).await.refused(422, "Invalid");
+    assert_eq!(causes(refused), ["spec.ports"]);
+    let nameless = json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 1}, {"port": 2}]}});
+    let refused = backend.post(&services, &nameless).await.refused(422, "Invalid");
+    assert_eq!(causes(refused), ["spec.ports[0].name", "spec.ports[1].name"]);
+    let secret = json!({"metadata": {"name": "s"}, "type": "kubernetes.io/tls", "data": {"tls.crt": "Yg=="}});
+    let refused = backend
+        .post(&backend.path(CORE, "secrets"), &secret)
+        .await
+        .refused(422, "Invalid");
+    assert_eq!(causes(refused), ["data[tls.key]"]);
+    let lease = json!({"metadata": {"name": "l"}, "spec": {"leaseDurationSeconds": 0}});
+    let leases = backend.path("/apis/coordination.k8s.io/v1", "leases");
+    let refused = backend.post(&leases, &lease).await.refused(422, "Invalid");
+    assert_eq!(causes(refused), ["spec.leaseDurationSeconds"]);
+}
+
+/// Quantities are kept in one way of writing.
+pub async fn quantities_are_written_in_one_way(backend: Backend) {
+    let path = backend.path(CORE, "persistentvolumeclaims/c?fieldManager=one");
+    let claim = json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "x", "resources": {"requests": {"storage": "10240Mi"}}},
+    });
+    let made = backend.patch(&path, crate::backend::APPLY, &claim).await.ok();
+    assert_eq!(made["spec"]["resources"]["requests"]["storage"], "10Gi");
+    let mut claim = claim;
+    claim["spec"]["resources"]["requests"]["storage"] = json!("10Gi");
+    let same = backend.patch(&path, crate::backend::APPLY, &claim).await.ok();
+    assert_eq!(version(&made), version(&same));
+}
+
 /// What is no kind, no subresource or no method is refused.
 pub async fn what_is_not_served_is_not_found(backend: Backend) {
+    let nothing = backend.get("/apis/nothing.dev/v1/things").await;
+    assert_eq!((nothing.code, nothing.body), (404, json!("404 page not found\n")));
     backend
-        .get("/apis/nothing.dev/v1/things")
+        .get(&backend.path(CORE, "things"))
         .await
         .refused(404, "NotFound");
     backend

@@ -230,7 +230,7 @@ fn work(kubectl: &Kubectl) {
     run(&["delete", "widgets", "--all"]);
     kubectl.run(
         &["create", "-f", "INPUT"],
-        "{apiVersion: v1, kind: Namespace, metadata: {name: n}}\n---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: c, namespace: n}, data: {a: b}}\n",
+        "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: n\n---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: c\n  namespace: n\ndata:\n  a: b\n",
     );
     assert!(run(&["get", "configmap", "-n", "n"]).contains("c      1"));
     run(&["delete", "namespace", "n", "--timeout=20s"]);

@@ -13,6 +13,7 @@
 
 mod applying;
 mod backend;
+mod clients;
 mod deleting;
 mod kinds;
 mod kubectl;
@@ -78,6 +79,7 @@ mod in_process {
             status_is_not_applied_to_nothing,
             an_application_is_well_formed,
             an_update_takes_what_it_changes,
+            fields_from_before_the_first_apply_are_a_conflict,
             built_in_lists_merge_by_their_keys,
             the_claim_of_a_volume_is_owned_by_field,
         }
@@ -126,6 +128,8 @@ mod in_process {
             other_kinds_have_their_defaults,
             a_lease_is_taken_by_whoever_writes_first,
             events_of_both_groups_are_the_same,
+            incomplete_objects_are_refused,
+            quantities_are_written_in_one_way,
             what_is_not_served_is_not_found,
             wrong_types_are_refused,
         }
