@@ -1,6 +1,6 @@
 //! `cargo run -p cairn-xtask -- deploy [--write]`: what is installed into clusters has one source, the Helm chart. The manifests of
 //! `deploy/kustomize` and `deploy/install.yaml` are rendered from it (`--write`), and this checks that they are fresh, that helm, kustomize,
-//! kubectl and install.yaml give the same objects, that dashboards and alerts name only metrics that the code has, and that no image's tag moves.
+//! kubectl and install.yaml give the same objects, that dashboards and alerts name only metrics that the code has, that no image's tag moves, and that nothing asks for rights that it must not have.
 //!
 //! The programs come from `xtask/scripts/deps.sh deploy`. Where one is missing, what needs it is left out, loudly; with `CI=true` that is a
 //! failure. Nothing here talks to a cluster.
@@ -9,6 +9,7 @@ mod compare;
 mod images;
 mod metrics;
 mod render;
+mod security;
 #[cfg(test)]
 mod tests;
 mod tools;
@@ -81,6 +82,7 @@ pub fn check(root: &Path) -> anyhow::Result<Vec<String>> {
     findings.extend(metrics::check(root)?);
     findings.extend(images::check(root)?);
     findings.extend(values::check(root)?);
+    findings.extend(security::check(root)?);
     if let Some(helm) = &tools.helm {
         findings.extend(fresh(root, &render::files(root, helm)?));
         findings.extend(render::lint(root, helm)?);

@@ -11,7 +11,10 @@ use serde_json::Value;
 
 /// Prefixes of metrics, the longest first, and the sources that register them: files, or directories of files.
 const SOURCES: [(&str, &[&str]); 2] = [
-    ("cairn_operator_", &["operator/src/runtime/metrics.rs"]),
+    (
+        "cairn_operator_",
+        &["operator/src/runtime/metrics.rs", "operator/src/statistics.rs"],
+    ),
     ("cairn_", &["daemon/src/metrics.rs", "daemon/src/metrics"]),
 ];
 /// What the text format adds to names (OpenMetrics 1.0, "Suffixes").

@@ -1,6 +1,8 @@
 //! Each check on good and bad samples, and on the project itself.
 
-use super::{check, compare, images, metrics, render, root, values};
+use serde_json::json;
+
+use super::{check, compare, images, metrics, render, root, security, values};
 
 #[test]
 fn what_is_installed_is_consistent() {
@@ -97,4 +99,34 @@ fn values_without_a_comment_are_found() {
         values::undocumented(text),
         ["values.yaml: c has no comment above it"]
     );
+}
+
+#[test]
+fn roles_that_lead_to_more_are_found() {
+    let role = json!({"kind": "ClusterRole", "rules": [
+        {"apiGroups": [""], "resources": ["secrets", "pods/exec"], "verbs": ["get", "*"]},
+        {"apiGroups": ["*"], "resources": ["roles"], "verbs": ["bind"]}]});
+    let found = security::role("r", &role);
+    let wanted = [
+        "r: the verb *",
+        "r: the resource pods/exec",
+        "r: Secrets of all namespaces",
+        "r: the verb bind",
+        "r: every group",
+    ];
+    assert_eq!(found, wanted);
+    let own = json!({"kind": "Role", "rules": [
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
+        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["a"], "verbs": ["get"]}]});
+    assert_eq!(security::role("r", &own), Vec::<String>::new());
+    let any =
+        json!({"kind": "Role", "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]});
+    assert_eq!(security::role("r", &any), ["r: Secrets that are not named"]);
+}
+
+#[test]
+fn pods_that_ask_for_too_much_are_found() {
+    let pod = json!({"spec": {"template": {"spec": {"hostNetwork": true, "containers": [
+        {"name": "c", "securityContext": {"privileged": true}}]}}}});
+    assert_eq!(security::workload("w", &pod).len(), 10);
 }
