@@ -11,6 +11,7 @@ mod crashes;
 mod double;
 mod faults;
 mod leadership;
+mod metrics;
 mod nodes;
 mod restores;
 mod scale;
