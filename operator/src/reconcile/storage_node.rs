@@ -79,7 +79,10 @@ impl StorageNodeReconciler {
         let port = u16::try_from(info.nfs_port).unwrap_or(0);
         let ip = address.map(|address| address.ip);
         self.serve(node, port, ip).await?;
-        if self.told.lock().get(node) != Some(&info.instance) {
+        // Taken first: what is given up meanwhile is told the next time.
+        let is_given_up = context.given_up.lock().remove(node);
+        if is_given_up || self.told.lock().get(node) != Some(&info.instance) {
+            self.told.lock().remove(node);
             tombstones::bury(context, node).await?;
             self.told.lock().insert(node.to_owned(), info.instance.clone());
         }

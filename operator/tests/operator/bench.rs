@@ -112,8 +112,15 @@ pub struct Start {
 }
 
 impl Bench {
-    /// A cluster with our kinds, the namespaces, and nodes.
+    /// A cluster with our kinds, the namespaces, and nodes, whose own controllers work at once.
     pub async fn new(nodes: &[&str]) -> Self {
+        let mut bench = Self::without_controllers(nodes).await;
+        bench.background = Some(bench.server.background());
+        bench
+    }
+
+    /// The same; its controllers work when the test lets them (`ApiServer::settle`).
+    pub async fn without_controllers(nodes: &[&str]) -> Self {
         let clock = Arc::new(ManualClock(AtomicI64::new(MIDNIGHT)));
         let server = ApiServer::new(ServerSettings {
             clock: Arc::clone(&clock) as Arc<dyn cairn_apiserver::clock::Clock>,
@@ -138,12 +145,11 @@ impl Bench {
         let double = Double::new(nodes, 100 << 30);
         let (sender, changed) = watch::channel(0);
         let observer = tokio::spawn(observe(Arc::clone(&double), sender));
-        let background = Some(server.background());
         Bench {
             server,
             double,
             clock,
-            background,
+            background: None,
             changed,
             observer,
         }
