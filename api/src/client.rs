@@ -10,6 +10,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::proto::archives_client::ArchivesClient;
 use crate::proto::control_client::ControlClient;
+use crate::proto::directories_client::DirectoriesClient;
 use crate::proto::node_client::NodeClient;
 use crate::proto::operations_client::OperationsClient;
 use crate::proto::snapshots_client::SnapshotsClient;
@@ -32,6 +33,8 @@ pub struct Client {
     pub archives: ArchivesClient<Channel>,
     /// What controllers want of the node.
     pub control: ControlClient<Channel>,
+    /// Plain directories.
+    pub directories: DirectoriesClient<Channel>,
     /// Long work.
     pub operations: OperationsClient<Channel>,
     /// The node.
@@ -70,6 +73,7 @@ impl Client {
             snapshots: SnapshotsClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             archives: ArchivesClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             control: ControlClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            directories: DirectoriesClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             operations: OperationsClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             node: NodeClient::new(channel),
         })

@@ -137,6 +137,30 @@ pub fn requires(features: &[String]) -> Result<(), ApiError> {
     }
 }
 
+/// What a workspace may hold; any amount if nothing is said. No number is too large.
+pub fn limits(message: Option<&proto::CapacityLimits>) -> (Option<u64>, Option<u64>) {
+    let given = |limit: Option<u64>| limit.filter(|limit| *limit < u64::MAX);
+    message.map_or((None, None), |limits| (given(limits.bytes), given(limits.inodes)))
+}
+
+/// A time of a request. Fails with [`Reason::LimitExceeded`] if it is none.
+pub fn requested_time(message: &prost_types::Timestamp) -> Result<Timestamp, ApiError> {
+    let nanoseconds = u32::try_from(message.nanos)
+        .ok()
+        .filter(|nanoseconds| *nanoseconds < 1_000_000_000);
+    let nanoseconds = nanoseconds.ok_or_else(|| {
+        ApiError::new(
+            Reason::LimitExceeded,
+            "the nanoseconds of a time are not within a second",
+        )
+        .remedy("give 0 to 999,999,999")
+        .detail("what", "nanoseconds")
+        .detail("found", message.nanos)
+        .detail("limit", 999_999_999)
+    })?;
+    Ok(Timestamp::new(message.seconds, nanoseconds))
+}
+
 /// An identity of a snapshot in a daemon's answer. Fails with [`Reason::Unrecognized`].
 pub fn snapshot_id(text: &str) -> Result<SnapshotId, ApiError> {
     SnapshotId::parse(text).ok_or_else(|| ApiError::missing_field("a well-formed snapshot id"))

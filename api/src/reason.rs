@@ -16,6 +16,10 @@
 //! | `SNAPSHOT_NOT_FOUND` | NOT_FOUND | `workspace`, `reference` |
 //! | `SNAPSHOT_FOREIGN` | FAILED_PRECONDITION | `workspace`, `reference`, `owner` |
 //! | `SNAPSHOT_AMBIGUOUS` | FAILED_PRECONDITION | `workspace`, `reference`, `candidates` |
+//! | `SNAPSHOT_IN_USE` | FAILED_PRECONDITION | `workspace`, `snapshot`, `users` |
+//! | `PIN_NOT_FOUND` | NOT_FOUND | `snapshot`, `pin` |
+//! | `KEY_CONFLICT` | FAILED_PRECONDITION | `key`, `snapshot` or `fields` |
+//! | `OVER_CAPACITY` | RESOURCE_EXHAUSTED | `workspace`, `resource`, `found`, `limit` |
 //! | `LIMIT_EXCEEDED` | INVALID_ARGUMENT | `what`, `found`, `limit` |
 //! | `FEATURE_UNSUPPORTED` | UNIMPLEMENTED | `feature` |
 //! | `NO_SPACE` | RESOURCE_EXHAUSTED | |
@@ -42,22 +46,49 @@
 //! | `OPERATION_AMBIGUOUS` | FAILED_PRECONDITION | `operation`, `candidates` |
 //! | `OPERATIONS_TOO_MANY` | RESOURCE_EXHAUSTED | `running`, `limit` |
 //! | `OPERATION_CONFLICT` | FAILED_PRECONDITION | `operation` or `store` |
+//! | `NOT_A_REPOSITORY` | NOT_FOUND | `path` |
+//! | `DIRECTORY_NOT_ALLOWED` | PERMISSION_DENIED | `path` |
+//! | `DIRECTORY_NOT_REGISTERED` | NOT_FOUND | `repository` |
+//! | `DIRECTORY_REGISTERED` | ALREADY_EXISTS | `repository`, `path` |
+//! | `REPOSITORY_EXISTS` | ALREADY_EXISTS | `path` |
+//! | `DIRECTORY_OCCUPIED` | FAILED_PRECONDITION | `path` |
+//! | `REPOSITORY_NESTED` | FAILED_PRECONDITION | `path` |
+//! | `REPOSITORY_OVERLAP` | INVALID_ARGUMENT | `path` |
+//! | `WORKSPACE_MISSING` | FAILED_PRECONDITION | `path` |
+//! | `REPOSITORY_FORMAT` | FAILED_PRECONDITION | `path` |
+//! | `REPOSITORY_DAMAGED` | DATA_LOSS | |
+//! | `REPOSITORY_BUSY` | UNAVAILABLE | `operation`, `holder` |
+//! | `LEASE_LOST` | ABORTED | |
+//! | `SNAPSHOT_EXISTS` | ALREADY_EXISTS | |
+//! | `KEY_REUSED` | ALREADY_EXISTS | `snapshot` |
+//! | `PLAN_NOT_FOUND` | NOT_FOUND | `plan` |
+//! | `PLAN_STALE` | FAILED_PRECONDITION | `plan` |
+//! | `SNAPSHOT_PROTECTED` | FAILED_PRECONDITION | `snapshot` |
+//! | `ENGINE_UNAVAILABLE` | FAILED_PRECONDITION | |
+//! | `ENGINE_UNKNOWN` | INVALID_ARGUMENT | |
+//! | `UNSAVED_CHANGES` | FAILED_PRECONDITION | `changes` |
+//! | `STORE_KEY` | FAILED_PRECONDITION | |
+//! | `PATH_OUTSIDE` | INVALID_ARGUMENT | |
+//! | `NOT_FOUND` | NOT_FOUND | |
+//! | `CONFLICT` | FAILED_PRECONDITION | |
+//! | `INVALID` | INVALID_ARGUMENT | |
+//! | `ACCESS_DENIED` | PERMISSION_DENIED | |
+//! | `FILE_SYSTEM` | UNAVAILABLE | |
+//! | `INTERRUPTED` | ABORTED | `operation` |
 //! | `CANCELLED` | CANCELLED | `operation` |
 //! | `KEY_INVALID` | INVALID_ARGUMENT | `field`, `key` |
-//! | `KEY_CONFLICT` | ALREADY_EXISTS | `key`, `fields` |
 //! | `KEY_DELETED` | FAILED_PRECONDITION | `key` |
 //! | `LEDGER_FULL` | RESOURCE_EXHAUSTED | `limit` |
 //! | `FENCE_INVALID` | INVALID_ARGUMENT | `field` |
 //! | `FENCED` | FAILED_PRECONDITION | `cluster`, `generation`, `greatest` |
 //! | `INSTANCE_CHANGED` | ABORTED | `expected`, `instance` |
 //! | `NODE_DRAINING` | UNAVAILABLE | |
-//! | `INTERRUPTED` | ABORTED | `key` |
+//! | `OPERATION_RUNNING` | ABORTED | `operation` |
 //! | `PEER_DENIED` | PERMISSION_DENIED | `service`, `names` |
 //! | `WORKSPACE_OWNED` | ALREADY_EXISTS | `workspace`, `owner` |
 //! | `WORKSPACE_GONE` | FAILED_PRECONDITION | `workspace`, `key` |
 //! | `SNAPSHOT_GONE` | FAILED_PRECONDITION | `snapshot`, `key` |
 //! | `RESTORE_NOT_FOUND` | NOT_FOUND | `key` |
-//! | `CAPACITY_BELOW_USED` | FAILED_PRECONDITION | `what`, `capacity`, `used` |
 //! | `BACKING_INVALID` | INVALID_ARGUMENT | `field` |
 //! | `PAGE_INVALID` | INVALID_ARGUMENT | `page_token` |
 //! | `SHUTTING_DOWN` | UNAVAILABLE | |
@@ -67,7 +98,7 @@
 //!
 //! `DAEMON_UNREACHABLE` and `UNRECOGNIZED` are said by clients and never travel: the first for a connection that does not
 //! come about or breaks, the second for an answer that this version of the client does not understand. `candidates` is a
-//! list of identities with a comma between them.
+//! list of identities with a comma between them, `users` a list of sentences with a semicolon between them.
 
 use tonic::Code;
 
@@ -123,6 +154,14 @@ reasons! {
     SnapshotForeign = "SNAPSHOT_FOREIGN", FailedPrecondition;
     /// Several snapshots fit the prefix.
     SnapshotAmbiguous = "SNAPSHOT_AMBIGUOUS", FailedPrecondition;
+    /// Somebody uses the snapshot.
+    SnapshotInUse = "SNAPSHOT_IN_USE", FailedPrecondition;
+    /// The snapshot has no pin of that number.
+    PinNotFound = "PIN_NOT_FOUND", NotFound;
+    /// The idempotency key was used for another request.
+    KeyConflict = "KEY_CONFLICT", FailedPrecondition;
+    /// The workspace would hold more than it may, or holds more.
+    OverCapacity = "OVER_CAPACITY", ResourceExhausted;
     /// An argument is beyond a limit.
     LimitExceeded = "LIMIT_EXCEEDED", InvalidArgument;
     /// The request needs a feature that this server does not have.
@@ -175,12 +214,68 @@ reasons! {
     OperationsTooMany = "OPERATIONS_TOO_MANY", ResourceExhausted;
     /// Another operation that runs excludes this one.
     OperationConflict = "OPERATION_CONFLICT", FailedPrecondition;
+    /// The directory is in no repository.
+    NotARepository = "NOT_A_REPOSITORY", NotFound;
+    /// The daemon may not touch the directory.
+    DirectoryNotAllowed = "DIRECTORY_NOT_ALLOWED", PermissionDenied;
+    /// The daemon does not look after the directory.
+    DirectoryNotRegistered = "DIRECTORY_NOT_REGISTERED", NotFound;
+    /// The repository is registered, at another place.
+    DirectoryRegistered = "DIRECTORY_REGISTERED", AlreadyExists;
+    /// There is a repository already.
+    RepositoryExists = "REPOSITORY_EXISTS", AlreadyExists;
+    /// Something is in the way of a new directory or repository.
+    DirectoryOccupied = "DIRECTORY_OCCUPIED", FailedPrecondition;
+    /// A repository would be inside another one.
+    RepositoryNested = "REPOSITORY_NESTED", FailedPrecondition;
+    /// Workspace and control directory are inside each other.
+    RepositoryOverlap = "REPOSITORY_OVERLAP", InvalidArgument;
+    /// The directory of a repository is not there.
+    WorkspaceMissing = "WORKSPACE_MISSING", FailedPrecondition;
+    /// The repository has a format that this version does not know.
+    RepositoryFormat = "REPOSITORY_FORMAT", FailedPrecondition;
+    /// Something of the repository is damaged.
+    RepositoryDamaged = "REPOSITORY_DAMAGED", DataLoss;
+    /// Somebody else works in the repository.
+    RepositoryBusy = "REPOSITORY_BUSY", Unavailable;
+    /// Somebody else has taken over the repository meanwhile.
+    LeaseLost = "LEASE_LOST", Aborted;
+    /// A snapshot of this identity exists.
+    SnapshotExists = "SNAPSHOT_EXISTS", AlreadyExists;
+    /// The idempotency key was used for another request.
+    KeyReused = "KEY_REUSED", AlreadyExists;
+    /// There is no such plan.
+    PlanNotFound = "PLAN_NOT_FOUND", NotFound;
+    /// Something has changed since the plan was made.
+    PlanStale = "PLAN_STALE", FailedPrecondition;
+    /// The snapshot is pinned or needed.
+    SnapshotProtected = "SNAPSHOT_PROTECTED", FailedPrecondition;
+    /// The engine cannot be used there.
+    EngineUnavailable = "ENGINE_UNAVAILABLE", FailedPrecondition;
+    /// There is no such engine.
+    EngineUnknown = "ENGINE_UNKNOWN", InvalidArgument;
+    /// There are changes that no snapshot has.
+    UnsavedChanges = "UNSAVED_CHANGES", FailedPrecondition;
+    /// The key of a repository's object store cannot be used.
+    StoreKey = "STORE_KEY", FailedPrecondition;
+    /// The path is outside of the directory.
+    PathOutside = "PATH_OUTSIDE", InvalidArgument;
+    /// Something that was asked for is not there.
+    NotFound = "NOT_FOUND", NotFound;
+    /// Something is there already, or not as it must be.
+    Conflict = "CONFLICT", FailedPrecondition;
+    /// A value can never be right.
+    Invalid = "INVALID", InvalidArgument;
+    /// The operating system refuses access to a file.
+    AccessDenied = "ACCESS_DENIED", PermissionDenied;
+    /// A file system fails.
+    FileSystem = "FILE_SYSTEM", Unavailable;
+    /// The daemon was interrupted, and the work cannot be taken up again.
+    Interrupted = "INTERRUPTED", Aborted;
     /// The work was asked to stop.
     Cancelled = "CANCELLED", Cancelled;
     /// The text is no key.
     KeyInvalid = "KEY_INVALID", InvalidArgument;
-    /// Something else was asked for under the key before.
-    KeyConflict = "KEY_CONFLICT", AlreadyExists;
     /// What was made under the key has been deleted under it.
     KeyDeleted = "KEY_DELETED", FailedPrecondition;
     /// The ledger of keys is full.
@@ -193,8 +288,8 @@ reasons! {
     InstanceChanged = "INSTANCE_CHANGED", Aborted;
     /// The node is drained.
     NodeDraining = "NODE_DRAINING", Unavailable;
-    /// The daemon ended before the work was done.
-    Interrupted = "INTERRUPTED", Aborted;
+    /// The work goes on: the same request again tells how far it is.
+    OperationRunning = "OPERATION_RUNNING", Aborted;
     /// The client's certificate has no name that may use the service.
     PeerDenied = "PEER_DENIED", PermissionDenied;
     /// Another key owns the workspace.
@@ -205,8 +300,6 @@ reasons! {
     SnapshotGone = "SNAPSHOT_GONE", FailedPrecondition;
     /// Nothing is known of a restore under the key.
     RestoreNotFound = "RESTORE_NOT_FOUND", NotFound;
-    /// The capacity is less than what is used.
-    CapacityBelowUsed = "CAPACITY_BELOW_USED", FailedPrecondition;
     /// What shall hold the data cannot.
     BackingInvalid = "BACKING_INVALID", InvalidArgument;
     /// The text is no place in a list.

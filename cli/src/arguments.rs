@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::exit::TABLE;
+use crate::units;
 
 mod archive;
 mod directory;
@@ -14,7 +15,7 @@ pub use archive::{ArchiveCommand, OperationCommand, PullArguments, PushArguments
 pub use directory::{
     CollectCommand, DeleteArguments, DirectoryCommand, DoctorArguments, HistoryArguments, ImportJvsArguments,
     InitArguments, NoteArguments, PinArguments, RestoreArguments, SaveArguments, TagArguments,
-    UnpinArguments, VerifyArguments,
+    UnpinArguments, VerifyArguments, ViewArguments,
 };
 
 /// Workspaces with snapshots: take them, compare them, go back to them, fork from them.
@@ -59,7 +60,8 @@ pub enum Command {
         visible_alias = "save",
         after_help = "Examples:\n  cairn snapshot model --note 'before the migration' --tag v1\n  cairn snapshot . -m 'before the migration' --skip-unchanged\n\n\
         --json prints the snapshot:\n  {\"id\":\"3f0c…\",\"origin\":\"requested\",\"created\":\"2026-01-02T03:04:05Z\",\
-        \"note\":\"before the migration\",\"tags\":[\"v1\"],\"inodes\":4,\"bytes\":4096,\"parent\":null}\n\
+        \"note\":\"before the migration\",\"tags\":[\"v1\"],\"inodes\":4,\"bytes\":4096,\"parent\":null,\"pins\":[]}; \
+        with \"existing\":true if the key was used before\n\
         of a directory {\"outcome\":\"new\",\"snapshot\":{…},\"recovered\":[…]}: the outcome is new, existing (the key was used before) or \
         unchanged, the snapshot the object that `cairn history --json` prints, recovered what was put right before."
     )]
@@ -225,8 +227,44 @@ pub enum WorkspaceCommand {
     #[command(after_help = "Example:\n  cairn workspace show model\n\n\
         --json prints the workspace:\n  {\"name\":\"model\",\"volume\":1,\"created\":\"2026-01-02T03:04:05Z\",\"policy\":\
         {\"squash\":\"none\",\"anonymous_uid\":65534,\"anonymous_gid\":65534,\"allow\":[\"127.0.0.0/8\",\"::1/128\"],\
-        \"read_only\":false,\"privileged_port\":true},\"forked_from\":null,\"snapshots\":2,\"inodes\":4,\"bytes\":4096}")]
+        \"read_only\":false,\"privileged_port\":true},\"forked_from\":null,\"snapshots\":2,\"inodes\":4,\"bytes\":4096,\
+        \"limits\":{\"bytes\":null,\"inodes\":null}}")]
     Show {
+        /// The workspace
+        #[arg(value_name = "WORKSPACE")]
+        target: String,
+    },
+    /// Change what a workspace may hold
+    #[command(
+        after_help = "Writes beyond it fail with \"Disk quota exceeded\". What is not given stays; `any` lifts a limit. Bytes are the \
+        sum of the sizes of the files, holes included; inodes are files, directories and all else, the root directory included.\n\n\
+        Examples:\n  cairn workspace limit model --bytes 10GiB --inodes 100000\n  cairn workspace limit model --bytes any\n\n\
+        --json prints the workspace as `cairn workspace show --json` does."
+    )]
+    Limit {
+        /// The workspace
+        #[arg(value_name = "WORKSPACE")]
+        target: String,
+        #[command(flatten)]
+        limits: LimitArguments,
+    },
+    /// Change who may mount a workspace, and as whom
+    #[command(
+        after_help = "It holds at once, also for clients that have it mounted. Options that are not given get their default.\n\n\
+        Example:\n  cairn workspace export model --allow 10.0.0.0/8 --squash root\n\n\
+        --json prints the workspace as `cairn workspace show --json` does."
+    )]
+    Export {
+        /// The workspace
+        #[arg(value_name = "WORKSPACE")]
+        target: String,
+        #[command(flatten)]
+        policy: PolicyArguments,
+    },
+    /// Count what a workspace holds, and put the figures right
+    #[command(after_help = "Example:\n  cairn workspace check model\n\n\
+        --json prints {\"recorded\":{\"inodes\":4,\"bytes\":4096},\"counted\":{\"inodes\":4,\"bytes\":4096}}.")]
+    Check {
         /// The workspace
         #[arg(value_name = "WORKSPACE")]
         target: String,
@@ -264,6 +302,19 @@ pub struct CreateArguments {
     pub mode: u32,
     #[command(flatten)]
     pub policy: PolicyArguments,
+    #[command(flatten)]
+    pub limits: LimitArguments,
+}
+
+/// What a workspace may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Args)]
+pub struct LimitArguments {
+    /// Sum of the sizes of its files, such as 10GiB; or `any`
+    #[arg(long = "bytes", value_name = "SIZE", value_parser = units::limited_size)]
+    pub bytes: Option<units::Limit>,
+    /// Files, directories and all else; or `any`
+    #[arg(long = "inodes", value_name = "COUNT", value_parser = units::limited_count)]
+    pub inodes: Option<units::Limit>,
 }
 
 /// Who may mount a new workspace, and as whom.
@@ -360,7 +411,7 @@ mod tests {
     fn every_command_has_an_example() {
         let mut found = Vec::new();
         leaves(&Arguments::command(), "", &mut found);
-        assert_eq!(found.len(), 37);
+        assert_eq!(found.len(), 38);
         for (path, command) in found {
             let help = command
                 .get_after_help()

@@ -18,6 +18,7 @@ mod archive;
 mod diff;
 mod directory;
 mod follow;
+mod labels;
 mod mount;
 mod operation;
 mod outcome;
@@ -68,12 +69,16 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
 async fn execute(session: &mut Session, command: Command) -> Result<(), Failure> {
     match command {
         Command::Workspace(command) => workspace::run(session, command).await,
-        Command::Directory(command) => apart(|| directory::run(session, command)),
+        Command::Directory(command) => match labels::of_workspace(&command)? {
+            Some(change) => labels::run(session, change).await,
+            None => apart(|| directory::run(session, command)),
+        },
         Command::Snapshot(mut arguments) => match Target::parse_or_here(arguments.target.take())? {
             Target::Directory(directory) => apart(|| directory::save(session, directory, arguments)),
             Target::Workspace(name) => {
+                let key = arguments.directory.key.take();
                 for_directories(arguments.directory.given())?;
-                snapshot::take(session, &name, arguments).await
+                snapshot::take(session, &name, arguments, key).await
             }
         },
         Command::History {

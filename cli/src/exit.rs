@@ -47,6 +47,12 @@ pub enum Exit {
     PathOutside = 19,
     /// The operating system refuses access to a file.
     Denied = 20,
+    /// Nothing can be mounted on the mount point: it is no directory, or not empty, or has a dead mount on it.
+    MountPoint = 21,
+    /// There is no FUSE here.
+    FuseUnavailable = 22,
+    /// The program that mounts for users other than root is missing.
+    FuseHelper = 23,
 }
 
 /// The table as `cairn --help` shows it.
@@ -71,7 +77,10 @@ Exit codes:
  17  the directory is in no repository
  18  the repository has another format: of a newer Cairn, or of the Go tools
  19  the path is outside the workspace
- 20  the operating system refuses access to a file";
+ 20  the operating system refuses access to a file, or a mount
+ 21  the mount point is no directory, or not empty, or has a dead mount on it
+ 22  there is no FUSE here: /dev/fuse cannot be opened
+ 23  fusermount3 is missing, which mounts for users other than root";
 
 impl Exit {
     /// What a failure with this reason ends with.
@@ -81,9 +90,13 @@ impl Exit {
             | Reason::SnapshotNotFound
             | Reason::StoreNotFound
             | Reason::ArchiveNotFound
+            | Reason::PinNotFound
             | Reason::OperationNotFound => Exit::NotFound,
             Reason::WorkspaceExists
             | Reason::WorkspaceHasSnapshots
+            | Reason::SnapshotInUse
+            | Reason::KeyConflict
+            | Reason::OverCapacity
             | Reason::StoreForeign
             | Reason::StoreConflict
             | Reason::OperationsTooMany

@@ -22,6 +22,14 @@ pub struct Workspace {
     snapshots: u64,
     inodes: u64,
     bytes: u64,
+    limits: Limits,
+}
+
+/// What a workspace may hold; null: any amount.
+#[derive(Debug, Default, Serialize)]
+pub struct Limits {
+    bytes: Option<u64>,
+    inodes: Option<u64>,
 }
 
 /// Who may mount a workspace, and as whom.
@@ -47,6 +55,17 @@ pub struct Snapshot {
     inodes: u64,
     bytes: u64,
     parent: Option<String>,
+    pins: Vec<Pin>,
+}
+
+/// Somebody's word that a snapshot is to be kept.
+#[derive(Debug, Serialize)]
+pub struct Pin {
+    number: u64,
+    created: String,
+    /// null: until somebody removes it.
+    expires: Option<String>,
+    reason: String,
 }
 
 /// One entry that differs.
@@ -126,6 +145,18 @@ pub struct Usage {
     unstable_bytes: u64,
     disk_free_bytes: u64,
     disk_reserve_bytes: u64,
+    swept: Swept,
+}
+
+/// What the sweep has freed since the daemon was started.
+#[derive(Debug, Default, Serialize)]
+pub struct Swept {
+    branches_left: u64,
+    versions_scanned: u64,
+    versions_removed: u64,
+    metadata_bytes: u64,
+    segments: u64,
+    log_bytes: u64,
 }
 
 /// What must hold for the daemon to be ready.
@@ -190,6 +221,10 @@ impl TryFrom<proto::Workspace> for Workspace {
             snapshots: workspace.snapshots,
             inodes: workspace.inodes,
             bytes: workspace.bytes,
+            limits: workspace.limits.map_or(Limits::default(), |limits| Limits {
+                bytes: limits.bytes,
+                inodes: limits.inodes,
+            }),
         })
     }
 }
@@ -207,8 +242,22 @@ impl TryFrom<proto::Snapshot> for Snapshot {
             inodes: snapshot.inodes,
             bytes: snapshot.bytes,
             parent: snapshot.parent,
+            pins: snapshot.pins.into_iter().map(pin).collect::<Result<_, _>>()?,
         })
     }
+}
+
+fn pin(pin: proto::Pin) -> Result<Pin, ApiError> {
+    Ok(Pin {
+        number: pin.number,
+        created: time(pin.created.as_ref())?,
+        expires: pin
+            .expires
+            .as_ref()
+            .map(|expires| time(Some(expires)))
+            .transpose()?,
+        reason: pin.reason,
+    })
 }
 
 impl From<proto::Difference> for Difference {
@@ -337,6 +386,14 @@ impl TryFrom<proto::StatusResponse> for Status {
                 unstable_bytes: usage.unstable_bytes,
                 disk_free_bytes: usage.disk_free_bytes,
                 disk_reserve_bytes: usage.disk_reserve_bytes,
+                swept: usage.swept.map_or(Swept::default(), |swept| Swept {
+                    branches_left: swept.branches_left,
+                    versions_scanned: swept.versions_scanned,
+                    versions_removed: swept.versions_removed,
+                    metadata_bytes: swept.metadata_bytes,
+                    segments: swept.segments,
+                    log_bytes: swept.log_bytes,
+                }),
             }),
             conditions,
         })

@@ -77,7 +77,8 @@ impl Target {
     }
 }
 
-fn is_directory(argument: &OsStr) -> bool {
+/// Whether an argument is written as a directory.
+pub fn is_directory(argument: &OsStr) -> bool {
     let bytes = argument.as_bytes();
     bytes.contains(&b'/') || bytes == b"." || bytes == b".."
 }

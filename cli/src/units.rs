@@ -19,6 +19,46 @@ pub fn size(text: &str) -> Result<u64, String> {
     scaled(text, &SIZES, true).ok_or_else(|| "give a size such as 100MiB (B, KiB, MiB, GiB, TiB)".to_owned())
 }
 
+/// A limit, or that there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Any number.
+    Any,
+    /// At most so many.
+    AtMost(u64),
+}
+
+impl Limit {
+    /// The number, if there is one.
+    pub fn number(self) -> Option<u64> {
+        match self {
+            Limit::Any => None,
+            Limit::AtMost(number) => Some(number),
+        }
+    }
+}
+
+/// A number of bytes, or `any`.
+pub fn limited_size(text: &str) -> Result<Limit, String> {
+    match text {
+        "any" => Ok(Limit::Any),
+        text => size(text)
+            .map(Limit::AtMost)
+            .map_err(|error| format!("{error}, or any")),
+    }
+}
+
+/// A number, or `any`.
+pub fn limited_count(text: &str) -> Result<Limit, String> {
+    match text {
+        "any" => Ok(Limit::Any),
+        text => text
+            .parse()
+            .map(Limit::AtMost)
+            .map_err(|_| "give a whole number, or any".to_owned()),
+    }
+}
+
 /// A length of time: `24h`, `90m`, `0s`. The unit must be there: what 24 means is anybody's guess.
 pub fn duration(text: &str) -> Result<Duration, String> {
     scaled(text, &TIMES, false)

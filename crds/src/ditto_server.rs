@@ -18,8 +18,8 @@ use crate::{conditions, schema, validation};
 mod shares;
 
 pub use shares::{
-    Backend, BackendType, Cache, CacheType, Flusher, IdentityMapping, Prefetch, RootDirectoryAttributes,
-    Share, SharesConfig,
+    Backend, BackendType, Cache, CacheMemory, CacheType, Flusher, IdentityMapping, Prefetch,
+    RootDirectoryAttributes, SecretKey, Share, SharesConfig,
 };
 
 /// What the server shall be.

@@ -1,6 +1,6 @@
 //! Rules that several kinds share, as CEL for the schema and as functions for those who read the values afterwards.
 //!
-//! A rule and the function that reads what it lets through stand side by side and are tested against each other. CEL that matches text is
+//! A rule and the function that reads what it lets through stand side by side; tests make sure that nothing comes through that cannot be read. CEL that matches text is
 //! only applied to fields with a `maxLength`, because its estimated cost grows with it.
 
 use kube::core::{Message, Rule};
@@ -17,6 +17,8 @@ pub const TAG_CHARACTERS_MAX: usize = 64;
 pub const PATH_CHARACTERS_MAX: usize = 4096;
 
 const DURATION: &str = "^([0-9]{1,9}(s|m|h|d|w)){1,5}$";
+// Not all that a quantity may be: no sign, and no more digits than every implementation of the rules can compare without overflow.
+const QUANTITY: &str = "^[0-9]{1,15}([.][0-9]{1,3})?(k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][0-9]|[eE]1[0-8])?$";
 const LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 const SUBDOMAIN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 const TIME_ZONE: &str = "^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}$";
@@ -66,18 +68,22 @@ pub fn duration_seconds(text: &str) -> Option<u64> {
     whole.then_some(seconds)
 }
 
-/// A positive quantity of Kubernetes, such as `10Gi`.
+/// A positive quantity of Kubernetes, such as `10Gi`, of at most 4Ei.
 pub fn quantity() -> Rule {
     rule(
-        "isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))",
-        "give a positive size with a unit, such as 500Mi, 10Gi or 2Ti",
+        format!(
+            "self.matches('{QUANTITY}') && quantity(self).isGreaterThan(quantity('0')) && !quantity(self).isGreaterThan(quantity('4Ei'))"
+        ),
+        "give a positive size with a unit, such as 500Mi, 10Gi or 2Ti; at most 4Ei",
     )
 }
 
 /// A quantity that only grows. `what` is what cannot be made smaller, `remedy` what to do instead.
 pub fn grows(what: &str, remedy: &str) -> Rule {
     rule(
-        "!isQuantity(self) || !isQuantity(oldSelf) || !quantity(self).isLessThan(quantity(oldSelf))",
+        format!(
+            "!self.matches('{QUANTITY}') || !oldSelf.matches('{QUANTITY}') || !quantity(self).isLessThan(quantity(oldSelf))"
+        ),
         format!("{what} cannot shrink: {remedy}"),
     )
 }

@@ -25,6 +25,10 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
+    /// What the node is called towards controllers; by default the machine's name [key: node_name]
+    #[arg(long, value_name = "NAME", env = "CAIRN_NODE_NAME")]
+    pub node_name: Option<String>,
+
     /// Address and port of NFS and MOUNT; port 0 picks a free one [key: nfs.listen]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub nfs_listen: Option<SocketAddr>,

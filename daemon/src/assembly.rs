@@ -5,11 +5,14 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cairn_content::log::{DirectoryStore, LogSettings};
 use cairn_metadata::MetadataError;
 use cairn_metadata::engine::rocks::{RocksEngine, RocksSettings};
 use cairn_nfs::{Server, ServerError, ServerSettings};
+use cairn_snapshot::engine::Tools;
+use cairn_snapshot::repository::{Host, LeaseTimes, Parts, SystemTicks};
 use cairn_types::{Clock, ErrorKind, Randomness};
 use cairn_vfs::control::{ControlError, Usage};
 use cairn_vfs::{OpenError, Volumes, VolumesParts, VolumesSettings};
@@ -19,7 +22,9 @@ use crate::archives::volumes::NodeEnds;
 use crate::archives::{Archives, Repositories, RepositoriesParts, identity, repositories};
 use crate::config::Config;
 use crate::data_directory::DataDirectory;
+use crate::directories::{Directories, DirectoriesParts, VerificationSettings};
 use crate::exit::Exit;
+use crate::operations::Operations;
 use crate::system::{SystemClock, SystemRandomness};
 
 /// Most memory for NFS requests and replies of one connection in bytes.
@@ -189,6 +194,65 @@ pub fn archives(config: &Config, directory: &DataDirectory, volumes: &Arc<Volume
     });
     let ends = NodeEnds::new(Arc::clone(volumes), secret.clone());
     Archives::new(repositories, Arc::new(ends))
+}
+
+/// The plain directories that are looked after. Must be called within the runtime on which looks at them, and requests to the stores of their
+/// archives, are to run. Nothing is begun yet.
+///
+/// # Errors
+/// What is remembered of them cannot be read, or this process cannot be looked at in `/proc`.
+pub fn directories(
+    config: &Config,
+    directory: &DataDirectory,
+    operations: &Arc<Operations>,
+) -> Result<Arc<Directories>, StoresError> {
+    let runtime = tokio::runtime::Handle::current();
+    let host = Host::detect().map_err(|error| {
+        StoresError::new(
+            "this process cannot be looked at in /proc",
+            &error,
+            ErrorKind::Unavailable,
+        )
+    })?;
+    let uid = rustix::process::geteuid();
+    let user = if uid.is_root() {
+        "root".to_owned()
+    } else {
+        format!("uid {}", uid.as_raw())
+    };
+    let rate = config.directories_verify_bytes_per_second;
+    let days = config.directories_verify_again_days;
+    let spawner = runtime.clone();
+    let parts = DirectoriesParts {
+        records: directory.directories(),
+        roots: config.directories_roots.clone(),
+        jobs_max: config.directories_jobs_max as usize,
+        verification: VerificationSettings {
+            bytes_per_second: (rate > 0).then_some(rate),
+            again_after: (days > 0).then(|| Duration::from_secs(u64::from(days) * 86_400)),
+        },
+        parts: Parts {
+            clock: Arc::new(SystemClock),
+            randomness: Arc::new(SystemRandomness),
+            ticks: Arc::new(SystemTicks::new()),
+            host,
+            actor: user,
+            lease_times: LeaseTimes::default(),
+            runtime: Some(runtime),
+        },
+        tools: Tools::find(&std::env::var_os("PATH").unwrap_or_default(), None),
+        operations: Arc::clone(operations),
+        spawner: Box::new(move |look| {
+            spawner.spawn_blocking(look);
+        }),
+    };
+    Directories::open(parts).map_err(|error| {
+        StoresError::new(
+            "what is remembered of plain directories cannot be read",
+            &error,
+            error.kind(),
+        )
+    })
 }
 
 fn rocks_settings(config: &Config) -> RocksSettings {

@@ -32,6 +32,8 @@ pub const METADATA_NAME: &str = "metadata";
 pub const LOG_NAME: &str = "log";
 /// The directory of what is known of object stores: caches that can be made again.
 pub const STORES_NAME: &str = "stores";
+/// The directory of what is known of plain directories, and of work on them that was accepted.
+pub const DIRECTORIES_NAME: &str = "directories";
 /// Longest [`FORMAT_NAME`] that is read, in bytes.
 const FORMAT_BYTES_MAX: u64 = 4096;
 
@@ -230,6 +232,11 @@ impl DataDirectory {
     /// Where the caches of object stores are; made when the first is needed.
     pub fn stores(&self) -> PathBuf {
         self.path.join(STORES_NAME)
+    }
+
+    /// Where plain directories are remembered; made when the first is.
+    pub fn directories(&self) -> PathBuf {
+        self.path.join(DIRECTORIES_NAME)
     }
 
     /// What it is.

@@ -22,6 +22,9 @@ pub struct Endpoints {
     pub http: SocketAddr,
     /// RPC.
     pub rpc: PathBuf,
+    /// RPC over TCP, if there is any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rpc_tcp: Option<SocketAddr>,
 }
 
 /// The file, which goes away with this.
@@ -67,6 +70,7 @@ mod tests {
             nfs: "127.0.0.1:12049".parse().unwrap(),
             http: "127.0.0.1:12080".parse().unwrap(),
             rpc: "/var/lib/cairn/cairnd.sock".into(),
+            rpc_tcp: Some("0.0.0.0:12443".parse().unwrap()),
         };
         let file = endpoints.write(directory.path()).unwrap();
         let text = std::fs::read_to_string(directory.path().join(ENDPOINTS_NAME)).unwrap();

@@ -10,13 +10,18 @@ use cairn_types::Timestamp;
 use cairn_vfs::control::Usage;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use crate::directories::Counts;
 use crate::node::{Condition, Node};
+use crate::rpc::tcp::TcpMetrics;
 
+mod directories;
 mod nfs;
+mod rpc_tcp;
 
 /// The content type of the page.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -28,6 +33,9 @@ struct Sample {
     usage: Option<Usage>,
     /// The numbers of the NFS server, once there is one.
     nfs: Option<Arc<cairn_nfs::Metrics>>,
+    rpc_tcp: Arc<TcpMetrics>,
+    /// The numbers of plain directories, once they can be asked for.
+    directories: Option<Counts>,
 }
 
 impl fmt::Debug for Sample {
@@ -47,6 +55,8 @@ pub fn render(node: &Arc<Node>) -> Result<String, fmt::Error> {
         conditions,
         usage,
         nfs,
+        rpc_tcp: Arc::clone(&node.rpc_tcp),
+        directories: node.directories().map(|directories| directories.counts()),
     })
 }
 
@@ -72,8 +82,12 @@ impl Collector for Sample {
         if let Some(usage) = &self.usage {
             encode_usage(&mut encoder, usage)?;
         }
-        match &self.nfs {
-            Some(metrics) => nfs::encode(&mut encoder, metrics),
+        if let Some(metrics) = &self.nfs {
+            nfs::encode(&mut encoder, metrics)?;
+        }
+        rpc_tcp::encode(&mut encoder, &self.rpc_tcp)?;
+        match &self.directories {
+            Some(counts) => directories::encode(&mut encoder, counts),
             None => Ok(()),
         }
     }
@@ -128,10 +142,46 @@ fn encode_usage(encoder: &mut DescriptorEncoder<'_>, usage: &Usage) -> Result<()
             "Below this many free bytes, changes that need room are refused",
             usage.disk_reserve_bytes,
         ),
+        (
+            "sweep_branches_left",
+            "Branches that the sweep under way has still to look at",
+            usage.swept.branches_left,
+        ),
     ];
     gauges
         .into_iter()
-        .try_for_each(|(name, help, value)| gauge(encoder, name, help, value.cast_signed()))
+        .try_for_each(|(name, help, value)| gauge(encoder, name, help, value.cast_signed()))?;
+    let counters = [
+        (
+            "sweep_versions_scanned",
+            "Versions of metadata that the sweep has looked at",
+            usage.swept.versions_scanned,
+        ),
+        (
+            "sweep_versions_removed",
+            "Versions of metadata that the sweep has removed, since nobody could see them any more",
+            usage.swept.versions_removed,
+        ),
+        (
+            "sweep_metadata_bytes",
+            "Bytes of the keys and values that the sweep has removed",
+            usage.swept.metadata_bytes,
+        ),
+        (
+            "sweep_segments",
+            "Segments of the content log that the sweep has freed",
+            usage.swept.segments,
+        ),
+        (
+            "sweep_log_bytes",
+            "Bytes of the segments that the sweep has freed",
+            usage.swept.log_bytes,
+        ),
+    ];
+    counters.into_iter().try_for_each(|(name, help, value)| {
+        let counter = ConstCounter::new(value);
+        counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
+    })
 }
 
 /// Beyond 2^63 a value would turn negative; no count of bytes or files gets there.
@@ -146,6 +196,7 @@ mod tests {
     use cairn_vfs::control::Usage;
 
     use super::{Sample, page};
+    use crate::directories::Counts;
     use crate::node::Condition;
 
     fn sample() -> Sample {
@@ -163,6 +214,8 @@ mod tests {
                 ..Usage::default()
             }),
             nfs: Some(std::sync::Arc::default()),
+            rpc_tcp: std::sync::Arc::default(),
+            directories: Some(Counts::default()),
         }
     }
 

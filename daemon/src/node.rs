@@ -5,14 +5,18 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use cairn_types::Timestamp;
+use cairn_types::{Randomness, Timestamp, VolumeId};
 use cairn_vfs::control::Usage;
 
-use crate::archives::Archives;
+use crate::archives::{Archives, identity};
 use crate::assembly::Stores;
 use crate::config::Config;
+use crate::control::{Control, Draining};
+use crate::data_directory::HandleSecret;
+use crate::directories::Directories;
 use crate::endpoints::Endpoints;
 use crate::operations::Operations;
+use crate::rpc::tcp::TcpMetrics;
 
 /// How far the daemon is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,10 +51,21 @@ pub struct Node {
     pub started: Timestamp,
     /// Long work.
     pub operations: Arc<Operations>,
+    /// Names this process: 32 random hexadecimal digits.
+    pub instance: String,
+    /// Names the data directory: 32 hexadecimal digits.
+    pub identity: String,
+    /// Whether the node takes nothing new on.
+    pub draining: Arc<Draining>,
+    /// What is counted of RPC over TCP.
+    pub rpc_tcp: Arc<TcpMetrics>,
+    secret: HandleSecret,
     started_at: Instant,
     phase: AtomicU8,
     stores: OnceLock<Arc<Stores>>,
     archives: OnceLock<Arc<Archives>>,
+    control: OnceLock<Arc<Control>>,
+    directories: OnceLock<Arc<Directories>>,
 }
 
 impl Node {
@@ -60,8 +75,17 @@ impl Node {
         endpoints: Endpoints,
         started: Timestamp,
         operations: Arc<Operations>,
+        secret: &HandleSecret,
+        randomness: &dyn Randomness,
     ) -> Self {
+        let mut instance = [0; 16];
+        randomness.fill(&mut instance);
         Node {
+            instance: hexadecimal(&instance),
+            identity: hexadecimal(&identity::node(secret)),
+            draining: Arc::default(),
+            rpc_tcp: Arc::default(),
+            secret: secret.clone(),
             config,
             endpoints,
             started,
@@ -70,6 +94,8 @@ impl Node {
             phase: AtomicU8::new(Phase::Starting as u8),
             stores: OnceLock::new(),
             archives: OnceLock::new(),
+            control: OnceLock::new(),
+            directories: OnceLock::new(),
         }
     }
 
@@ -113,14 +139,48 @@ impl Node {
         let _ = self.archives.set(archives);
     }
 
+    /// What is done for controllers, once the stores are open.
+    pub fn control(&self) -> Option<&Arc<Control>> {
+        self.control.get()
+    }
+
+    /// Says that controllers can be answered. Only the first call has an effect.
+    pub fn set_control(&self, control: Arc<Control>) {
+        let _ = self.control.set(control);
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> String {
+        self.config.node_name.clone().unwrap_or_else(identity::host)
+    }
+
+    /// The identity of a workspace: 32 hexadecimal digits, of no other workspace anywhere.
+    pub fn workspace_id(&self, volume: VolumeId) -> String {
+        hexadecimal(&identity::origin(&self.secret, volume)[..16])
+    }
+
+    /// The plain directories, once what is remembered of them was read.
+    pub fn directories(&self) -> Option<&Arc<Directories>> {
+        self.directories.get()
+    }
+
+    /// Says that plain directories can be asked for. Only the first call has an effect.
+    pub fn set_directories(&self, directories: Arc<Directories>) {
+        let _ = self.directories.set(directories);
+    }
+
     /// What must hold for it to be ready, in a fixed order, with the usage that was found on the way. May read from disk.
     pub fn conditions(&self) -> (Vec<Condition>, Option<Usage>) {
         let phase = self.phase();
         let serving = Condition {
             name: "serving",
-            holds: phase == Phase::Serving,
+            holds: phase == Phase::Serving && !self.draining.is_wanted(),
             message: match phase {
                 Phase::Starting => "opening the stores".to_owned(),
+                Phase::Serving if self.draining.is_wanted() => {
+                    "drained: clients wait until the daemon is restarted, or taken into service again"
+                        .to_owned()
+                }
                 Phase::Serving => "answering requests".to_owned(),
                 Phase::Stopping => "stopping".to_owned(),
             },
@@ -163,6 +223,10 @@ impl Node {
         };
         (vec![open, healthy, disk, serving], usage.ok())
     }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The stores look at the disk now and then; `has_room` is what they go by.

@@ -4,12 +4,14 @@
 //! [`Operations`]; what an operation finds out on the way is kept in [`Findings`].
 //!
 //! Invariants:
-//! - At most [`RUNNING_MAX`] run at once; more are refused, never queued: who asks shall know.
+//! - At most [`RUNNING_MAX`] of those on object stores run at once; more are refused, never queued: who asks shall know. Of those on
+//!   plain directories, at most [`DIRECTORIES_MAX`] wait for their turn or run: [`crate::directories::turns`].
 //! - Of two equal [`Request`]s at the same time one is executed, and both callers get it.
 //! - An operation that has ended never changes again, but that its findings may be dropped to keep memory bounded.
 //!
 //! What is not done here: the work itself, and keeping anything beyond the life of the process. What is interrupted goes on
-//! where it was when it is asked for again; that is a matter of the work.
+//! where it was when it is asked for again; that is a matter of the work. Work on plain directories is asked for again by
+//! [`crate::directories`], which writes it down.
 
 mod findings;
 mod registry;
@@ -18,19 +20,24 @@ mod tests;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use cairn_api::ApiError;
 use cairn_snapshot::archive::{Progress, Pulled, Pushed, Reclaimed, Verified};
-use cairn_types::{Randomness, SnapshotId, Timestamp};
+use cairn_types::{Randomness, SnapshotId, Timestamp, hexadecimal};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::directories;
 pub use findings::{Finding, Findings, Told};
+
 pub use registry::{FindError, Operations, StartError};
 
 /// Operations that run at once. Each may use as much memory as a pipeline does, and they share one line to the stores.
 pub const RUNNING_MAX: usize = 4;
+/// Operations on plain directories that wait for their turn or run. Each has a thread, and most of them wait.
+pub const DIRECTORIES_MAX: usize = 64;
 /// Operations that have ended and are remembered; the oldest is forgotten first.
 pub const ENDED_MAX: usize = 256;
 
@@ -44,6 +51,11 @@ impl OperationId {
         let mut bytes = [0; 16];
         randomness.fill(&mut bytes);
         OperationId(bytes)
+    }
+
+    /// The identity with these digits, all of them.
+    pub fn parse(text: &str) -> Option<Self> {
+        hexadecimal::parse(text).map(OperationId)
     }
 }
 
@@ -70,6 +82,18 @@ pub enum Kind {
     Verify,
     /// What no archive needs is removed.
     Reclaim,
+    /// A plain directory is saved.
+    DirectorySave,
+    /// A plain directory is restored.
+    DirectoryRestore,
+    /// Snapshots of a plain directory are read.
+    DirectoryVerify,
+    /// A snapshot of a plain directory becomes another directory.
+    DirectoryFork,
+    /// Snapshots of a plain directory that retention does not keep are removed.
+    DirectoryCollect,
+    /// A snapshot of a plain directory is removed.
+    DirectoryDelete,
 }
 
 impl Kind {
@@ -80,6 +104,25 @@ impl Kind {
             Kind::Pull => "pull",
             Kind::Verify => "verify",
             Kind::Reclaim => "reclaim",
+            Kind::DirectorySave => "save",
+            Kind::DirectoryRestore => "restore",
+            Kind::DirectoryVerify => "read",
+            Kind::DirectoryFork => "fork",
+            Kind::DirectoryCollect => "collect",
+            Kind::DirectoryDelete => "delete",
+        }
+    }
+
+    /// Whether it is on a plain directory.
+    pub fn is_of_directory(self) -> bool {
+        match self {
+            Kind::Push | Kind::Pull | Kind::Verify | Kind::Reclaim => false,
+            Kind::DirectorySave
+            | Kind::DirectoryRestore
+            | Kind::DirectoryVerify
+            | Kind::DirectoryFork
+            | Kind::DirectoryCollect
+            | Kind::DirectoryDelete => true,
         }
     }
 }
@@ -91,6 +134,8 @@ pub struct Request {
     pub kind: Kind,
     /// The workspace, if one is concerned; else empty.
     pub workspace: String,
+    /// The repository of a plain directory, if one is concerned; else empty.
+    pub repository: String,
     /// The snapshot or archive, if a single one is concerned; else empty.
     pub reference: String,
     /// URL of the store; it holds no secret.
@@ -132,6 +177,8 @@ pub enum Outcome {
         /// What was done, or would be.
         reclaimed: Reclaimed,
     },
+    /// Of work on a plain directory.
+    Directory(Box<directories::Outcome>),
 }
 
 /// How an operation is.
@@ -147,6 +194,17 @@ pub enum State {
     Cancelled,
 }
 
+/// What an operation is known by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OperationIdentity {
+    /// Its identity.
+    pub id: OperationId,
+    /// When it was started first.
+    pub started: Timestamp,
+    /// It is taken up again.
+    pub resumed: bool,
+}
+
 /// One operation. Shared between who works, who watches and who may cancel.
 #[derive(Debug)]
 pub struct Operation {
@@ -154,8 +212,11 @@ pub struct Operation {
     pub id: OperationId,
     /// What was asked for.
     pub request: Request,
-    /// When it was started.
+    /// When it was started; of one that was taken up again, when it was started first.
     pub started: Timestamp,
+    /// The process before was interrupted while it ran, and it was taken up again.
+    pub resumed: bool,
+    waiting: AtomicBool,
     started_at: Instant,
     progress: Arc<Progress>,
     findings: Mutex<Findings>,
@@ -170,11 +231,13 @@ struct Now {
 }
 
 impl Operation {
-    fn new(id: OperationId, request: Request, started: Timestamp) -> Self {
+    fn new(identity: OperationIdentity, request: Request) -> Self {
         Operation {
-            id,
+            id: identity.id,
             request,
-            started,
+            started: identity.started,
+            resumed: identity.resumed,
+            waiting: AtomicBool::new(false),
             started_at: Instant::now(),
             progress: Arc::new(Progress::new()),
             findings: Mutex::new(Findings::default()),
@@ -189,6 +252,16 @@ impl Operation {
     /// How far it is, and the flag that stops it.
     pub fn progress(&self) -> &Progress {
         &self.progress
+    }
+
+    /// Whether it waits for its turn.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Says whether it waits for its turn.
+    pub fn set_waiting(&self, waiting: bool) {
+        self.waiting.store(waiting, Ordering::Relaxed);
     }
 
     /// How it is.

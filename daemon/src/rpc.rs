@@ -1,4 +1,4 @@
-//! The RPC server: the contract of `cairn-api` over a Unix socket.
+//! The RPC server: the contract of `cairn-api` over a Unix socket, and what controllers need of it over TCP ([`tcp`]).
 //!
 //! A handler checks the form of the request, runs one operation of the stores on the pool for blocking work, and turns the
 //! outcome into a message. It decides nothing else. At most `rpc.requests_max` operations run at once; more wait. An
@@ -8,6 +8,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use cairn_api::proto::archives_server::ArchivesServer;
+use cairn_api::proto::control_server::ControlServer;
+use cairn_api::proto::directories_server::DirectoriesServer;
 use cairn_api::proto::node_server::NodeServer;
 use cairn_api::proto::operations_server::OperationsServer;
 use cairn_api::proto::snapshots_server::SnapshotsServer;
@@ -15,7 +17,7 @@ use cairn_api::proto::workspaces_server::WorkspacesServer;
 use cairn_api::{ApiError, Reason};
 use cairn_vfs::Volumes;
 use cairn_vfs::control::ControlError;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::Status;
@@ -26,17 +28,28 @@ use crate::node::{Node, Phase};
 pub mod archive_errors;
 mod archive_messages;
 mod archives;
+mod control;
+pub mod control_errors;
+mod control_messages;
+mod directories;
+pub mod directory_errors;
+mod directory_messages;
 pub mod errors;
+mod health;
 mod messages;
 mod node;
 mod operations;
 mod snapshots;
+pub mod tcp;
+pub mod tls;
 mod workspaces;
 
 /// Streams that one connection may have open.
 const STREAMS_PER_CONNECTION_MAX: u32 = 64;
 /// Requests that ask an object store at once; more wait.
 const STORE_REQUESTS_MAX: usize = 16;
+/// Requests that look at plain directories at once; more wait.
+const DIRECTORY_REQUESTS_MAX: usize = 32;
 /// Largest request in bytes.
 const REQUEST_BYTES_MAX: usize = 1 << 20;
 /// Largest answer in bytes.
@@ -48,6 +61,7 @@ struct Service {
     node: Arc<Node>,
     requests: Arc<Semaphore>,
     store_requests: Arc<Semaphore>,
+    directory_requests: Arc<Semaphore>,
 }
 
 /// Answers on `listener` until `shutdown` ends and the open requests are answered.
@@ -56,13 +70,7 @@ pub async fn serve(
     listener: UnixListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
-    let requests = Arc::new(Semaphore::new(node.config.rpc_requests_max as usize));
-    let store_requests = Arc::new(Semaphore::new(STORE_REQUESTS_MAX));
-    let service = Service {
-        node,
-        requests,
-        store_requests,
-    };
+    let service = Service::new(node);
     Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .add_service(
@@ -81,6 +89,16 @@ pub async fn serve(
                 .max_encoding_message_size(ANSWER_BYTES_MAX),
         )
         .add_service(
+            ControlServer::new(service.clone())
+                .max_decoding_message_size(REQUEST_BYTES_MAX)
+                .max_encoding_message_size(ANSWER_BYTES_MAX),
+        )
+        .add_service(
+            DirectoriesServer::new(service.clone())
+                .max_decoding_message_size(REQUEST_BYTES_MAX)
+                .max_encoding_message_size(ANSWER_BYTES_MAX),
+        )
+        .add_service(
             OperationsServer::new(service.clone())
                 .max_decoding_message_size(REQUEST_BYTES_MAX)
                 .max_encoding_message_size(ANSWER_BYTES_MAX),
@@ -90,7 +108,28 @@ pub async fn serve(
         .await
 }
 
+/// Answers on `listener`, over TCP with mutual TLS, until `shutdown` ends and the open requests are answered. At most
+/// `rpc.requests_max` operations run at once for these clients, besides those of the Unix socket.
+pub async fn serve_tcp(
+    node: Arc<Node>,
+    endpoint: tcp::Endpoint,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
+    tcp::serve(Service::new(node), endpoint, listener, shutdown).await
+}
+
 impl Service {
+    fn new(node: Arc<Node>) -> Self {
+        let requests = Arc::new(Semaphore::new(node.config.rpc_requests_max as usize));
+        Service {
+            node,
+            requests,
+            store_requests: Arc::new(Semaphore::new(STORE_REQUESTS_MAX)),
+            directory_requests: Arc::new(Semaphore::new(DIRECTORY_REQUESTS_MAX)),
+        }
+    }
+
     /// Waits for a turn. Fails while the daemon is not serving.
     async fn turn(&self) -> Result<OwnedSemaphorePermit, Status> {
         let permit = Arc::clone(&self.requests)

@@ -1,6 +1,6 @@
 //! Why metadata could not be read or changed.
 
-use cairn_types::ErrorKind;
+use cairn_types::{ErrorKind, SnapshotId};
 
 use crate::engine::EngineError;
 use crate::keyspace::codec::DecodeError;
@@ -28,6 +28,12 @@ pub enum MetadataError {
         /// The newest format known.
         supported: u32,
     },
+    /// The snapshot was deleted since it was looked up.
+    #[error("snapshot {id} has been deleted")]
+    SnapshotGone {
+        /// The snapshot.
+        id: SnapshotId,
+    },
     /// A fork of a fork of a fork, too often.
     #[error(
         "the snapshot has {depth} generations of forks and restores behind it: at most {limit} are supported"
@@ -46,6 +52,7 @@ impl MetadataError {
         match self {
             MetadataError::Engine(error) => error.kind(),
             MetadataError::Damaged(_) | MetadataError::Missing { .. } => ErrorKind::Corrupt,
+            MetadataError::SnapshotGone { .. } => ErrorKind::NotFound,
             MetadataError::NewerFormat { .. } | MetadataError::TooDeep { .. } => ErrorKind::Invalid,
         }
     }

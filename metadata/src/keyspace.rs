@@ -12,10 +12,12 @@
 //! | `U` | usage of a branch | branch u64 | [`branch`] |
 //! | `S` | snapshot | volume u64, sequence u64 | [`snapshot`] |
 //! | `I` | snapshot by id | id, 16 bytes | [`snapshot`] |
+//! | `K` | idempotency key of a snapshot | volume u64, the key | [`snapshot`] |
 //! | `O` | orphan: a removed inode whose extents wait for the sweep | branch u64, inode u64 | [`branch`] |
 //! | `D` | change note | branch u64, epoch u64, inode u64 | [`note`] |
 //! | `P` | import that is not finished | name of the workspace | [`import`] |
 //! | `Q` | directory of an import whose parent has a higher number | branch u64, inode u64 | [`import`] |
+//! | `L` | ledger of keyed requests: `e` entry, `g` generation | that byte, then a key or the name of a cluster | [`ledger`] |
 //! | `R` | reply record | second u64, key of the request, 16 bytes | [`reply`] |
 //! | `H` | object, newest version | branch u64, *body* | this module |
 //! | `h` | object, an older version | branch u64, *body*, last epoch u64 | this module |
@@ -45,6 +47,7 @@ pub mod dirent;
 pub mod extent;
 pub mod import;
 pub mod inode;
+pub mod ledger;
 pub mod note;
 pub mod reply;
 pub mod snapshot;

@@ -24,14 +24,19 @@ use crate::view::{self, LINEAGE_DEPTH_MAX};
 
 mod changes;
 mod import;
+mod ledger;
 mod pins;
+mod snapshots;
 mod sweep;
 mod upgrade;
+mod usage;
 
 pub use changes::CHANGED_INODES_MAX;
 pub use import::{ImportBatch, NewImport};
-pub use pins::BranchPin;
-pub use sweep::SegmentUse;
+pub use ledger::{LedgerEntries, LedgerEntry};
+pub use pins::{PinUse, PointPin};
+pub use snapshots::{Deletion, KeyState, KeyedRequest, SnapshotUser};
+pub use sweep::{HistorySweep, SegmentUse, Step as SweepStep};
 
 /// Entries fetched at once when the catalogue is listed.
 const BATCH: usize = 1024;
@@ -41,8 +46,10 @@ pub struct Store {
     engine: Arc<dyn Engine>,
     /// Held while ids are drawn or the name space changes.
     catalogue: Mutex<()>,
-    /// Branches that somebody reads.
+    /// Points that somebody reads.
     pins: pins::Pins,
+    /// What the sweep has learned of branches.
+    swept: sweep::Swept,
 }
 
 /// What is called with each key and value of a listing.
@@ -92,7 +99,7 @@ impl Store {
                     });
                 }
                 if found < cell::FORMAT_VERSION {
-                    upgrade::upgrade(&*engine)?;
+                    upgrade::upgrade(&*engine, found)?;
                 }
             }
             None if engine.scan(&[0], &[0xff], 1)?.is_empty() => {
@@ -113,6 +120,7 @@ impl Store {
             engine,
             catalogue: Mutex::new(()),
             pins: pins::Pins::default(),
+            swept: sweep::Swept::default(),
         })
     }
 
@@ -126,14 +134,18 @@ impl Store {
         self.engine.clone()
     }
 
-    /// All volumes.
-    pub fn volumes(&self) -> Result<Vec<OpenVolume>, MetadataError> {
+    fn volume_records(&self) -> Result<Vec<(VolumeId, VolumeRecord)>, MetadataError> {
         let mut volumes = Vec::new();
         self.each(&[volume::VOLUMES], &mut |key, value| {
             volumes.push((volume::decode_volume_key(key)?, VolumeRecord::decode(value)?));
             Ok(())
         })?;
-        volumes
+        Ok(volumes)
+    }
+
+    /// All volumes.
+    pub fn volumes(&self) -> Result<Vec<OpenVolume>, MetadataError> {
+        self.volume_records()?
             .into_iter()
             .map(|(id, record)| self.opened(id, record))
             .collect()
@@ -169,8 +181,18 @@ impl Store {
         record: VolumeRecord,
         root: &InodeRecord,
     ) -> Result<Option<OpenVolume>, MetadataError> {
+        self.create_volume_recorded(record, root, &mut [])
+    }
+
+    /// As [`Store::create_volume`], with entries of the ledger in the same batch. `None`: they are not written either.
+    pub fn create_volume_recorded(
+        &self,
+        record: VolumeRecord,
+        root: &InodeRecord,
+        entries: LedgerEntries<'_>,
+    ) -> Result<Option<OpenVolume>, MetadataError> {
         let usage = Usage { inodes: 1, bytes: 0 };
-        self.add_volume(record, None, usage, &mut |branch, batch| {
+        self.add_volume(record, None, usage, entries, &mut |branch, batch| {
             let version = Version {
                 birth: Epoch::FIRST,
                 value: Some(&root.encode()),
@@ -181,19 +203,32 @@ impl Store {
     }
 
     /// Makes a volume that starts as a snapshot; `None` if the name is taken. Durable on return.
-    /// Errors: [`MetadataError::TooDeep`].
+    /// Errors: [`MetadataError::TooDeep`], [`MetadataError::SnapshotGone`].
     pub fn fork_volume(
         &self,
         record: VolumeRecord,
         from: &SnapshotRecord,
     ) -> Result<Option<OpenVolume>, MetadataError> {
-        self.add_volume(record, Some(from.point), from.usage, &mut |_, _| {})
+        self.fork_volume_recorded(record, from, &mut [])
     }
 
-    /// The depth of a branch that starts at `point`. The catalogue is locked, lest the sweep take the point's branch
-    /// before the new one refers to it.
-    fn child_depth(&self, point: Point) -> Result<u32, MetadataError> {
-        let depth = self.branch(point.branch)?.depth + 1;
+    /// As [`Store::fork_volume`], with entries of the ledger in the same batch. `None`: they are not written either.
+    pub fn fork_volume_recorded(
+        &self,
+        record: VolumeRecord,
+        from: &SnapshotRecord,
+        entries: LedgerEntries<'_>,
+    ) -> Result<Option<OpenVolume>, MetadataError> {
+        self.add_volume(record, Some(from), from.usage, entries, &mut |_, _| {})
+    }
+
+    /// The depth of a branch that starts at a snapshot. The catalogue is locked, lest the snapshot be deleted, and the sweep take
+    /// what can be seen there, before the new branch refers to it.
+    fn child_depth(&self, from: &SnapshotRecord) -> Result<u32, MetadataError> {
+        if self.snapshot(from.id)?.is_none() {
+            return Err(MetadataError::SnapshotGone { id: from.id });
+        }
+        let depth = self.branch(from.point.branch)?.depth + 1;
         if depth >= LINEAGE_DEPTH_MAX {
             return Err(MetadataError::TooDeep {
                 depth,
@@ -206,8 +241,9 @@ impl Store {
     fn add_volume(
         &self,
         mut record: VolumeRecord,
-        parent: Option<Point>,
+        parent: Option<&SnapshotRecord>,
         usage: Usage,
+        entries: LedgerEntries<'_>,
         extra: &mut dyn FnMut(BranchId, &mut Batch),
     ) -> Result<Option<OpenVolume>, MetadataError> {
         let _catalogue = self.catalogue.lock();
@@ -215,7 +251,7 @@ impl Store {
         if self.engine.get(&name_key)?.is_some() {
             return Ok(None);
         }
-        let depth = parent.map_or(Ok(0), |point| self.child_depth(point))?;
+        let depth = parent.map_or(Ok(0), |from| self.child_depth(from))?;
         let mut ids = self.next_ids()?;
         let (id, head) = (VolumeId(ids.volume), BranchId(ids.branch));
         ids = NextIds {
@@ -227,7 +263,7 @@ impl Store {
             volume: id,
             epoch: Epoch::FIRST,
             depth,
-            parent,
+            parent: parent.map(|from| from.point),
         };
         let mut batch = Batch::default();
         batch.preconditions.push(Precondition::Absent(name_key.clone()));
@@ -237,6 +273,7 @@ impl Store {
         batch.put(branch::branch_key(head), branch.encode());
         batch.put(branch::usage_key(head), usage.encode());
         extra(head, &mut batch);
+        ledger::record(entries, id, &mut batch);
         self.engine.write(batch, Durability::Power)?;
         Ok(Some(OpenVolume {
             id,
@@ -260,48 +297,72 @@ impl Store {
         volume: &mut OpenVolume,
         details: SnapshotDetails,
     ) -> Result<SnapshotRecord, MetadataError> {
+        self.take_snapshot_recorded(volume, details, &mut [])
+    }
+
+    /// As [`Store::take_snapshot`], with entries of the ledger in the same batch.
+    pub fn take_snapshot_recorded(
+        &self,
+        volume: &mut OpenVolume,
+        details: SnapshotDetails,
+        entries: LedgerEntries<'_>,
+    ) -> Result<SnapshotRecord, MetadataError> {
         let mut after = volume.clone();
         let mut batch = Batch::default();
-        let snapshot = add_snapshot(&mut after, details, &mut batch);
+        let snapshot = add_snapshot(&mut after, details, None, &mut batch);
         self.put_open(&after, &mut batch);
+        ledger::record(entries, after.id, &mut batch);
         self.engine.write(batch, Durability::Power)?;
         *volume = after;
         Ok(snapshot)
     }
 
-    /// Ends the epoch of the volume's head without a snapshot, so that its state can be read while it changes. The sweep
-    /// may free the state once nobody reads it. `volume` is brought up to date.
-    pub fn end_epoch(&self, volume: &mut OpenVolume) -> Result<Point, MetadataError> {
+    /// Ends the epoch of the volume's head without a snapshot, so that its state can be read while it changes, as long as the
+    /// pin is held. `volume` is brought up to date.
+    pub fn end_epoch(&self, volume: &mut OpenVolume) -> Result<(Point, PointPin), MetadataError> {
         let mut after = volume.clone();
         let point = Point {
             branch: after.record.head,
             epoch: after.branch.epoch,
         };
+        // Before the epoch ends: a sweep that finds it over finds it pinned.
+        let pin = self.pins.pin(point, None, PinUse::Comparing);
         after.branch.epoch = after.branch.epoch.next();
         let mut batch = Batch::default();
         self.put_open(&after, &mut batch);
         self.engine.write(batch, Durability::Process)?;
         *volume = after;
-        Ok(point)
+        Ok((point, pin))
     }
 
     /// Makes the volume's live tree equal to `target`: first takes a snapshot of what it is, then gives the volume a new
     /// head that starts at `target`. One atomic change, durable on return. `volume` is brought up to date.
-    /// Errors: [`MetadataError::TooDeep`].
+    /// Errors: [`MetadataError::TooDeep`], [`MetadataError::SnapshotGone`].
     pub fn restore(
         &self,
         volume: &mut OpenVolume,
         target: &SnapshotRecord,
         safety: SnapshotDetails,
     ) -> Result<SnapshotRecord, MetadataError> {
+        self.restore_recorded(volume, target, safety, &mut [])
+    }
+
+    /// As [`Store::restore`], with entries of the ledger in the same batch.
+    pub fn restore_recorded(
+        &self,
+        volume: &mut OpenVolume,
+        target: &SnapshotRecord,
+        safety: SnapshotDetails,
+        entries: LedgerEntries<'_>,
+    ) -> Result<SnapshotRecord, MetadataError> {
         let _catalogue = self.catalogue.lock();
-        let depth = self.child_depth(target.point)?;
+        let depth = self.child_depth(target)?;
         let mut ids = self.next_ids()?;
         let head = BranchId(ids.branch);
         ids.branch += 1;
         let mut after = volume.clone();
         let mut batch = Batch::default();
-        let safety = add_snapshot(&mut after, safety, &mut batch);
+        let safety = add_snapshot(&mut after, safety, None, &mut batch);
         batch.put(branch::branch_key(after.record.head), after.branch.encode());
         after.record.head = head;
         after.record.last_snapshot = Some(target.id);
@@ -315,6 +376,7 @@ impl Store {
         batch.put(cell::NEXT_IDS_KEY.to_vec(), ids.encode());
         batch.put(branch::usage_key(head), after.usage.encode());
         self.put_open(&after, &mut batch);
+        ledger::record(entries, after.id, &mut batch);
         self.engine.write(batch, Durability::Power)?;
         *volume = after;
         Ok(safety)
@@ -328,6 +390,15 @@ impl Store {
     /// Removes a volume and its snapshots. Branches that nothing refers to any more are left to the sweep. Durable on
     /// return.
     pub fn delete_volume(&self, volume: &OpenVolume) -> Result<(), MetadataError> {
+        self.delete_volume_recorded(volume, &mut [])
+    }
+
+    /// As [`Store::delete_volume`], with entries of the ledger in the same batch.
+    pub fn delete_volume_recorded(
+        &self,
+        volume: &OpenVolume,
+        entries: LedgerEntries<'_>,
+    ) -> Result<(), MetadataError> {
         let _catalogue = self.catalogue.lock();
         let mut batch = Batch::default();
         for snapshot in self.snapshots(volume.id)? {
@@ -336,9 +407,22 @@ impl Store {
         let snapshots = snapshot::snapshots_prefix(volume.id);
         let end = prefix_end(&snapshots);
         batch.delete_range(snapshots, end);
+        let keys = snapshot::request_key(volume.id, "");
+        let end = prefix_end(&keys);
+        batch.delete_range(keys, end);
         batch.delete(volume::name_key(&volume.record.name));
         batch.delete(volume::volume_key(volume.id));
+        ledger::record(entries, volume.id, &mut batch);
         Ok(self.engine.write(batch, Durability::Power)?)
+    }
+
+    /// Stores what a volume is besides its tree: policy, limits. Durable on return. `volume` is brought up to date.
+    pub fn set_volume(&self, volume: &mut OpenVolume, record: VolumeRecord) -> Result<(), MetadataError> {
+        let mut batch = Batch::default();
+        batch.put(volume::volume_key(volume.id), record.encode());
+        self.engine.write(batch, Durability::Power)?;
+        volume.record = record;
+        Ok(())
     }
 
     /// The volume of that name.
@@ -428,7 +512,12 @@ impl Store {
 }
 
 /// Adds a snapshot of the volume's live tree to `batch` and brings `volume` up to date.
-fn add_snapshot(volume: &mut OpenVolume, details: SnapshotDetails, batch: &mut Batch) -> SnapshotRecord {
+fn add_snapshot(
+    volume: &mut OpenVolume,
+    details: SnapshotDetails,
+    key: Option<String>,
+    batch: &mut Batch,
+) -> SnapshotRecord {
     let record = SnapshotRecord {
         id: details.id,
         point: Point {
@@ -441,6 +530,8 @@ fn add_snapshot(volume: &mut OpenVolume, details: SnapshotDetails, batch: &mut B
         parent: volume.record.last_snapshot,
         note: details.note,
         tags: details.tags,
+        pins: Vec::new(),
+        key,
     };
     let sequence = volume.record.next_snapshot;
     batch.put(snapshot::snapshot_key(volume.id, sequence), record.encode());

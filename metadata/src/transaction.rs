@@ -32,11 +32,31 @@ enum Change {
     Remove,
 }
 
+/// Epochs of a branch at whose ends nobody sees it, and nobody ever will: those after the first and up to the second, included. Points
+/// come only at epochs that are not over, so it stays true whatever happens. The default is no epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unseen {
+    /// The newest epoch before them.
+    pub after: Epoch,
+    /// The last of them.
+    pub through: Epoch,
+}
+
+impl Default for Unseen {
+    fn default() -> Self {
+        Unseen {
+            after: Epoch(0),
+            through: Epoch(0),
+        }
+    }
+}
+
 /// Changes of one branch's live objects that happen together.
 pub struct Transaction<'a> {
     engine: &'a dyn Engine,
     lineage: &'a Lineage,
     epoch: Epoch,
+    unseen: Unseen,
     changes: BTreeMap<Vec<u8>, Change>,
     batch: Batch,
 }
@@ -48,9 +68,16 @@ impl<'a> Transaction<'a> {
             engine,
             lineage,
             epoch,
+            unseen: Unseen::default(),
             changes: BTreeMap::new(),
             batch: Batch::default(),
         }
+    }
+
+    /// The same, which keeps no version that was valid only at the ends of epochs of `unseen`.
+    pub fn without(mut self, unseen: Unseen) -> Self {
+        self.unseen = unseen;
+        self
     }
 
     /// The branch's live state without this transaction's changes.
@@ -194,6 +221,7 @@ impl<'a> Transaction<'a> {
             }
             if let (Some(old), Some(birth)) = (&old, birth)
                 && birth < self.epoch
+                && self.is_seen(birth)
             {
                 let last = Epoch(self.epoch.0 - 1);
                 self.batch
@@ -225,10 +253,19 @@ impl<'a> Transaction<'a> {
         Ok(self.batch)
     }
 
+    /// Whether somebody may see a version that was born then and ends with the epoch before this one.
+    fn is_seen(&self, birth: Epoch) -> bool {
+        birth <= self.unseen.after || self.epoch.0 > self.unseen.through.0 + 1
+    }
+
     /// Notes that the inode changed in this epoch.
     fn note(&mut self, inode: InodeId) {
-        // Nothing is older than the first epoch of a branch that started empty.
-        if self.epoch > Epoch::FIRST || self.lineage.inherits() {
+        // No state that anybody sees is older than the first epoch of a branch that started empty.
+        let first = match self.unseen.after {
+            Epoch(0) => Epoch(self.unseen.through.0 + 1),
+            _ => Epoch::FIRST,
+        };
+        if self.epoch > first || self.lineage.inherits() {
             self.batch
                 .put(note_key(self.branch(), self.epoch, inode), Vec::new());
         }

@@ -25,6 +25,8 @@ use crate::keyspace::{ObjectKind, Version, body, branch, head_key, history_key, 
 mod scan;
 mod tree;
 
+pub(crate) use scan::split_history;
+
 /// Most branches that one may descend from.
 pub const LINEAGE_DEPTH_MAX: u32 = 1024;
 
@@ -152,6 +154,19 @@ impl<'a> View<'a> {
             }
         }
         Ok(Answer::Nothing)
+    }
+
+    /// Whether a branch, live or at an epoch, has nothing of its own to say of a body, so that its parent is asked.
+    pub(crate) fn says_nothing(
+        engine: &dyn Engine,
+        branch: BranchId,
+        epoch: Option<Epoch>,
+        body: &[u8],
+    ) -> Result<bool, MetadataError> {
+        let level = Level { branch, epoch };
+        let lineage = Lineage { levels: vec![level] };
+        let answer = View::new(engine, &lineage).ask(level, body)?;
+        Ok(matches!(answer, Answer::Nothing))
     }
 
     pub(crate) fn get(&self, body: &[u8]) -> Result<Option<Bytes>, MetadataError> {

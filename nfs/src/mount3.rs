@@ -87,6 +87,7 @@ impl From<&Error> for MountStatus {
             | Error::FileTooLarge
             | Error::TooManyLinks
             | Error::NoSpace
+            | Error::OverCapacity
             | Error::CrossVolume
             | Error::GuardFailed
             | Error::BadCookie => MountStatus::ServerFault,

@@ -25,6 +25,7 @@ pub mod journal;
 pub mod labels;
 pub mod layout;
 pub mod lease;
+pub mod reached;
 pub mod readers;
 pub mod references;
 pub mod retention;
@@ -59,6 +60,7 @@ pub use journal::{Intent, JournalFile, JournalRecord, OperationId, Phase};
 pub use labels::{Labels, Listing, Pin, Snapshot};
 pub use layout::Area;
 pub use lease::{Lease, LeaseError, LeaseRecord, LeaseTimes, SystemTicks, Ticks};
+pub use reached::Reached;
 pub use readers::{Reader, ReaderRecord, Readers};
 pub use references::Reference;
 pub use state::{AuditAnchor, PartSource, State};
@@ -146,12 +148,31 @@ impl Repository {
             return Err(RepositoryError::GoTools { path: at });
         }
         identity::refuse_nesting(&workspace, go_tools)?;
-        let made = match rustix::fs::mkdir(&at, Mode::RWXU) {
+        let parent = open_directory(at.parent().unwrap_or(&at))?;
+        let mode = match control {
+            None => ControlMode::Inside,
+            Some(_) => ControlMode::Outside {
+                workspace: workspace.as_os_str().as_bytes().to_vec(),
+            },
+        };
+        let directory = Repository::make_in(parent.as_fd(), &at, mode, &parts)?;
+        Repository::open_at(directory, parts)
+    }
+
+    /// Makes the control directory `at`, whose parent is open. Durable on return. Errors: it is no unfinished one; it is a link; I/O.
+    fn make_in(
+        parent: BorrowedFd<'_>,
+        at: &Path,
+        mode: ControlMode,
+        parts: &Parts,
+    ) -> Result<ControlDirectory, RepositoryError> {
+        let name = at.file_name().unwrap_or_default();
+        let made = match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
             Ok(()) => true,
             Err(Errno::EXIST) => false,
-            Err(error) => return Err(RepositoryError::io("making", &at, error.into())),
+            Err(error) => return Err(RepositoryError::io("making", at, error.into())),
         };
-        let directory = ControlDirectory::open(&at, parts.randomness.clone())?;
+        let directory = ControlDirectory::open_in(parent, at, parts.randomness.clone())?;
         if !made {
             refuse_occupied(&directory)?;
         }
@@ -159,26 +180,23 @@ impl Repository {
         let identity = Identity {
             id: RepositoryId(directory.random()),
             created: parts.clock.now(),
-            control: match control {
-                None => ControlMode::Inside,
-                Some(_) => ControlMode::Outside {
-                    workspace: workspace.as_os_str().as_bytes().to_vec(),
-                },
-            },
+            control: mode,
         };
         directory.store(Area::Root, IDENTITY_FILE, &identity)?;
         let settings = config::DEFAULT_TEXT.as_bytes();
         directory.replace(Area::Root, CONFIG_FILE, settings, Survival::Durable)?;
         directory.store(Area::Root, STATE_FILE, &State::default())?;
-        if let Some(parent) = at.parent() {
-            let opened = open_directory(parent)?;
-            rustix::fs::fsync(opened)
-                .map_err(|error| RepositoryError::io("syncing", parent, error.into()))?;
+        match rustix::fs::fsync(parent) {
+            Ok(()) | Err(Errno::INVAL | Errno::NOSYS) => {}
+            Err(error) => {
+                let shown = at.parent().unwrap_or(at);
+                return Err(RepositoryError::io("syncing", shown, error.into()));
+            }
         }
         // Last: what makes it a repository.
         let version = format!("{FORMAT_VERSION}\n");
         directory.replace(Area::Root, FORMAT_FILE, version.as_bytes(), Survival::Durable)?;
-        Repository::open_at(directory, parts)
+        Ok(directory)
     }
 
     /// Opens the repository that `path` is in: the nearest directory, from `path` upwards, that has a control directory `.jvs`.
@@ -199,10 +217,7 @@ impl Repository {
     }
 
     fn open_at(control: ControlDirectory, parts: Parts) -> Result<Self, RepositoryError> {
-        identity::check_format(&control)?;
-        let identity: Identity = control
-            .load(Area::Root, IDENTITY_FILE)?
-            .ok_or_else(|| control.damaged(Area::Root, IDENTITY_FILE, "it is missing".to_owned()))?;
+        let identity = read_identity(&control)?;
         let at = canonical(control.path())?;
         let missing = |workspace: PathBuf| RepositoryError::WorkspaceMissing {
             workspace,
@@ -405,6 +420,13 @@ impl std::fmt::Debug for Repository {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Repository({} at {:?})", self.identity.id, self.control.path())
     }
+}
+
+/// Who the repository with this control directory is. Errors: it is none; it is of the Go tools, or of a newer Cairn; damage; I/O.
+fn read_identity(control: &ControlDirectory) -> Result<Identity, RepositoryError> {
+    identity::check_format(control)?;
+    let identity = control.load(Area::Root, IDENTITY_FILE)?;
+    identity.ok_or_else(|| control.damaged(Area::Root, IDENTITY_FILE, "it is missing".to_owned()))
 }
 
 /// Refuses a directory that is no unfinished control directory: only what an init makes may be in it.

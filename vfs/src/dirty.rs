@@ -3,7 +3,7 @@
 //! A write appends to the log and notes its extent here; the background flush moves notes into the metadata once the log is
 //! durable. After a crash the same notes come back from the log's records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use cairn_metadata::{ExtentRecord, InodeRecord};
 use cairn_types::{ByteRange, Extent, InodeId, LogPosition, Timestamp};
@@ -186,6 +186,80 @@ impl DirtyFile {
         self.record.log_sequence = sequence;
         self.overlay.insert(write.offset, extent);
         self.log_end = self.log_end.max(end);
+    }
+}
+
+impl DirtyFile {
+    /// Bytes by which it is longer than the metadata says.
+    fn grown(&self) -> i64 {
+        self.record.size as i64 - self.stored.size as i64
+    }
+}
+
+/// The dirty files of a volume. They can be read as the map that they are; changes go through the methods, which keep count of what
+/// the metadata does not know yet.
+#[derive(Debug, Default)]
+pub(crate) struct DirtyFiles {
+    files: HashMap<InodeId, DirtyFile>,
+    grown: i64,
+}
+
+impl std::ops::Deref for DirtyFiles {
+    type Target = HashMap<InodeId, DirtyFile>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.files
+    }
+}
+
+impl DirtyFiles {
+    /// Bytes by which all of them together are longer than the metadata says.
+    pub fn grown(&self) -> i64 {
+        self.grown
+    }
+
+    /// Changes a file, which becomes dirty with `stored` as the attributes that the metadata has if it is not.
+    pub fn change<T>(
+        &mut self,
+        inode: InodeId,
+        stored: InodeRecord,
+        change: impl FnOnce(&mut DirtyFile) -> T,
+    ) -> T {
+        let file = self.files.entry(inode).or_insert_with(|| DirtyFile::new(stored));
+        let before = file.grown();
+        let outcome = change(file);
+        self.grown += file.grown() - before;
+        outcome
+    }
+
+    /// By how much [`DirtyFiles::grown`] changes if the file gets these attributes (as seen, as stored), or becomes clean.
+    pub fn growth(&self, inode: InodeId, after: Option<(&InodeRecord, &InodeRecord)>) -> i64 {
+        let Some(file) = self.files.get(&inode) else {
+            return 0;
+        };
+        let after = after.map_or(0, |(seen, stored)| seen.size as i64 - stored.size as i64);
+        after - file.grown()
+    }
+
+    /// Gives a file that is dirty other attributes.
+    pub fn set(&mut self, inode: InodeId, seen: InodeRecord, stored: InodeRecord) {
+        self.grown += self.growth(inode, Some((&seen, &stored)));
+        if let Some(file) = self.files.get_mut(&inode) {
+            (file.record, file.stored) = (seen, stored);
+        }
+    }
+
+    /// Says that a file is clean, or gone.
+    pub fn forget(&mut self, inode: InodeId) {
+        self.grown += self.growth(inode, None);
+        self.files.remove(&inode);
+    }
+
+    /// Forgets all; tells how many extents they had that only the log has.
+    pub fn forget_all(&mut self) -> u64 {
+        self.grown = 0;
+        let extents = self.files.drain().map(|(_, file)| file.overlay.len() as u64);
+        extents.sum()
     }
 }
 

@@ -44,6 +44,9 @@ pub enum Error {
     /// No room left on the node (ENOSPC).
     #[error("no space left")]
     NoSpace,
+    /// The change would take the volume beyond what it may hold (EDQUOT).
+    #[error("the workspace may not hold more")]
+    OverCapacity,
     /// The two objects are on different volumes (EXDEV).
     #[error("objects of different volumes")]
     CrossVolume,
@@ -84,7 +87,7 @@ impl Error {
             | Error::CrossVolume
             | Error::WrongType
             | Error::BadCookie => ErrorKind::Invalid,
-            Error::TooManyLinks | Error::NoSpace => ErrorKind::NoSpace,
+            Error::TooManyLinks | Error::NoSpace | Error::OverCapacity => ErrorKind::NoSpace,
             Error::Io { kind, .. } => *kind,
         }
     }

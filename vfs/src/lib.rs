@@ -4,6 +4,7 @@
 //! them; it knows nothing of wires. A change is handed back as [`Pending`]: it is visible at once and durable when the
 //! pending value has been waited for, so that no thread sleeps on a disk and one sync serves everybody who waits.
 
+mod capacity;
 pub mod control;
 mod dirty;
 pub mod error;
@@ -22,5 +23,5 @@ pub use filesystem::FileSystem;
 pub use pending::{Barrier, Pending};
 pub use volumes::{
     Import, ImportError, ImportFault, ImportRequest, ImportStatus, ImportedSnapshot, OpenError,
-    SnapshotReader, Volumes, VolumesParts, VolumesSettings,
+    SnapshotReader, UsageCheck, Volumes, VolumesParts, VolumesSettings,
 };

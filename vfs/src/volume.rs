@@ -23,13 +23,14 @@ use cairn_types::{
 };
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
-use crate::dirty::{DirtyFile, LoggedWrite, Overlay};
+use crate::capacity::Reserved;
+use crate::dirty::{DirtyFile, DirtyFiles, LoggedWrite, Overlay};
 use crate::extent_cache::ExtentCache;
 use crate::filesystem::{Attributes, Before, Change, ObjectId, ReplyRecord};
 use crate::references::References;
 use crate::sync::{BothBarriers, GroupSync};
 use crate::volumes::VolumesSettings;
-use crate::{Error, Pending};
+use crate::{Error, Pending, capacity};
 
 pub(crate) mod attributes;
 pub(crate) mod data;
@@ -132,7 +133,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 pub(crate) struct State {
     pub open: OpenVolume,
     pub lineage: Lineage,
-    pub dirty: HashMap<InodeId, DirtyFile>,
+    pub dirty: DirtyFiles,
     pub next_inode: u64,
     /// Set when the workspace is deleted: whoever still has the volume finds nothing in it.
     pub deleted: bool,
@@ -143,6 +144,8 @@ pub(crate) struct Volume {
     pub id: VolumeId,
     pub shared: Arc<Shared>,
     pub state: RwLock<State>,
+    /// Room that is promised to writes on their way.
+    pub reserved: Reserved,
     write_locks: Vec<Mutex<()>>,
 }
 
@@ -154,7 +157,7 @@ impl Volume {
         let state = State {
             open,
             lineage,
-            dirty: HashMap::new(),
+            dirty: DirtyFiles::default(),
             next_inode,
             deleted: false,
         };
@@ -163,6 +166,7 @@ impl Volume {
             id,
             shared,
             state: RwLock::new(state),
+            reserved: Reserved::default(),
             write_locks,
         })
     }
@@ -314,7 +318,7 @@ enum Learned {
 impl<'a> Work<'a> {
     /// `lineage` and `epoch` are the state's; the state itself stays free for reading and for drawing inode numbers.
     pub fn new(volume: &'a Volume, lineage: &'a Lineage, epoch: cairn_types::Epoch) -> Self {
-        let transaction = Transaction::new(volume.shared.store.engine(), lineage, epoch);
+        let transaction = volume.shared.store.transaction(lineage, epoch);
         Work {
             volume,
             transaction,
@@ -448,12 +452,28 @@ impl<'a> Work<'a> {
         self.changed.push((inode, Learned::Flushed(*record)));
     }
 
-    /// Commits and lets the memory follow. Tells the number of the commit, to wait for.
-    pub fn commit(
-        mut self,
-        open: &mut OpenVolume,
-        dirty: &mut HashMap<InodeId, DirtyFile>,
-    ) -> Result<u64, Error> {
+    /// Refuses a change that takes the volume beyond what it may hold. What only moves from the log into the metadata takes it nowhere. To be asked before a reply is made; the commit
+    /// asks again.
+    pub fn require_capacity(&self, open: &OpenVolume, dirty: &DirtyFiles) -> Result<(), Error> {
+        let limits = open.record.limits;
+        if limits.inodes.is_none() && limits.bytes.is_none() {
+            return Ok(());
+        }
+        let growth = self.changed.iter().map(|(inode, learned)| match learned {
+            Learned::Dirty(record, stored) => dirty.growth(*inode, Some((record, stored))),
+            Learned::Clean(_) | Learned::Flushed(_) | Learned::Removed => dirty.growth(*inode, None),
+        });
+        let bytes = self.bytes + growth.sum::<i64>();
+        let inodes = u64::try_from(self.inodes).unwrap_or(0);
+        capacity::require_inodes(open, inodes)?;
+        let bytes = u64::try_from(bytes).unwrap_or(0);
+        self.volume.reserved.require_bytes(open, dirty, bytes)
+    }
+
+    /// Commits and lets the memory follow. Tells the number of the commit, to wait for. Errors: `OverCapacity`, then nothing is changed;
+    /// those of the metadata.
+    pub fn commit(mut self, open: &mut OpenVolume, dirty: &mut DirtyFiles) -> Result<u64, Error> {
+        self.require_capacity(open, dirty)?;
         let mut usage = open.usage;
         usage.inodes = usage.inodes.saturating_add_signed(self.inodes);
         usage.bytes = usage.bytes.saturating_add_signed(self.bytes);
@@ -474,20 +494,16 @@ impl<'a> Work<'a> {
             let overlay_before = dirty.get(&inode).map_or(0, |file| file.overlay.len() as u64);
             match learned {
                 Learned::Clean(record) => shared.inodes.insert((branch, inode), record),
-                Learned::Dirty(record, stored) => {
-                    if let Some(file) = dirty.get_mut(&inode) {
-                        (file.record, file.stored) = (record, stored);
-                    }
-                }
+                Learned::Dirty(record, stored) => dirty.set(inode, record, stored),
                 Learned::Flushed(record) => {
-                    dirty.remove(&inode);
+                    dirty.forget(inode);
                     shared
                         .overlay_extents
                         .fetch_sub(overlay_before, Ordering::Relaxed);
                     shared.inodes.insert((branch, inode), record);
                 }
                 Learned::Removed => {
-                    dirty.remove(&inode);
+                    dirty.forget(inode);
                     shared
                         .overlay_extents
                         .fetch_sub(overlay_before, Ordering::Relaxed);
@@ -573,13 +589,11 @@ impl Volume {
         if record.kind != FileKind::Regular || sequence <= record.log_sequence {
             return Ok(false);
         }
-        let file = state
-            .dirty
-            .entry(write.inode)
-            .or_insert_with(|| DirtyFile::new(record));
-        let before = file.overlay.len();
-        file.note_replayed(write, extent, sequence, end);
-        let grown = file.overlay.len() as u64;
+        let (before, grown) = state.dirty.change(write.inode, record, |file| {
+            let before = file.overlay.len();
+            file.note_replayed(write, extent, sequence, end);
+            (before, file.overlay.len() as u64)
+        });
         self.shared.overlay_extents.fetch_add(grown, Ordering::Relaxed);
         self.shared
             .overlay_extents

@@ -32,9 +32,13 @@ mod control;
 mod diff;
 mod export;
 mod import;
+mod labels;
+mod ledger;
+mod settings;
 
 pub use export::SnapshotReader;
 pub use import::{Import, ImportError, ImportFault, ImportRequest, ImportStatus, ImportedSnapshot};
+pub use settings::UsageCheck;
 
 /// What the volumes are made of.
 pub struct VolumesParts {
@@ -65,6 +69,8 @@ pub struct VolumesSettings {
     pub flush_interval: Duration,
     /// Time between looks for storage that nothing refers to any more. Default 60 s.
     pub sweep_interval: Duration,
+    /// Most versions of metadata that a sweep in the background looks at in a second, on average. Default 200,000.
+    pub sweep_versions_per_second: u64,
     /// Seconds for which replies are kept to answer retransmissions. Default 300.
     pub reply_seconds: u64,
 }
@@ -78,6 +84,7 @@ impl Default for VolumesSettings {
             overlay_extents_max: 65_536,
             flush_interval: Duration::from_secs(1),
             sweep_interval: Duration::from_secs(60),
+            sweep_versions_per_second: 200_000,
             reply_seconds: 300,
         }
     }
@@ -124,6 +131,8 @@ pub struct Volumes {
     volumes: Arc<RwLock<BTreeMap<VolumeId, Arc<Volume>>>>,
     /// Held while workspaces are made, forked or deleted.
     administration: Mutex<()>,
+    /// Held while a sweep is under way; what it counts.
+    sweeping: Arc<background::Sweeping>,
     background: Mutex<Option<background::Background>>,
 }
 
@@ -202,6 +211,7 @@ impl Volumes {
             shared,
             volumes: Arc::new(RwLock::new(volumes)),
             administration: Mutex::new(()),
+            sweeping: Arc::default(),
             background: Mutex::new(None),
         };
         match volumes.flush() {
@@ -584,13 +594,25 @@ impl FileSystem for Volumes {
         let stored = self.shared.log.disk_bytes() + self.shared.store.engine().disk_bytes();
         // An inode takes a few hundred bytes of metadata; there is no other limit on their number.
         let inodes_free = available / 512;
-        Ok(Capacity {
-            bytes_total: stored + free,
+        let limits = volume.state.read().open.record.limits;
+        let mut capacity = Capacity {
+            bytes_total: stored.saturating_add(free),
             bytes_free: free,
             bytes_available: available,
-            inodes_total: usage.inodes + inodes_free,
+            inodes_total: usage.inodes.saturating_add(inodes_free),
             inodes_free,
-        })
+        };
+        if let Some(limit) = limits.bytes {
+            let left = limit.saturating_sub(usage.bytes);
+            capacity.bytes_total = limit;
+            capacity.bytes_free = left.min(free);
+            capacity.bytes_available = left.min(available);
+        }
+        if let Some(limit) = limits.inodes {
+            capacity.inodes_total = limit;
+            capacity.inodes_free = limit.saturating_sub(usage.inodes).min(inodes_free);
+        }
+        Ok(capacity)
     }
 
     fn recorded_replies(&self, limit: usize) -> Result<Vec<ReplyRecord>, Error> {
@@ -629,11 +651,9 @@ impl Volume {
     /// What the live tree holds, with what the log alone knows.
     fn usage(&self) -> cairn_metadata::Usage {
         let state = self.state.read();
-        let mut usage = state.open.usage;
-        for file in state.dirty.values() {
-            let grown = file.record.size as i64 - file.stored.size as i64;
-            usage.bytes = usage.bytes.saturating_add_signed(grown);
+        cairn_metadata::Usage {
+            bytes: crate::capacity::used_bytes(&state.open, &state.dirty),
+            ..state.open.usage
         }
-        usage
     }
 }

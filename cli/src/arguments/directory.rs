@@ -52,7 +52,7 @@ pub struct SaveArguments {
     /// release or work; what is given besides wins, and tags come together
     #[arg(long, value_name = "NAME")]
     pub template: Option<String>,
-    /// A key of yours: a second request with it gets the first one's snapshot
+    /// A key of yours: a second request with it gets the first one's snapshot. Of a workspace, too
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
     /// Make no snapshot if nothing has changed since the newest one
@@ -178,16 +178,16 @@ pub struct VerifyArguments {
     pub rate: Option<u64>,
 }
 
-/// A snapshot of a directory whose labels are changed.
+/// A snapshot that is deleted, or whose labels are changed.
 #[derive(Debug, Args)]
 pub struct LabelTarget {
-    /// The directory
-    #[arg(value_name = "DIRECTORY")]
+    /// The directory; or WORKSPACE@SNAPSHOT, and then no SNAPSHOT follows
+    #[arg(value_name = "TARGET")]
     pub target: OsString,
-    /// `latest`, `latest~N`, a tag, an id or at least 4 first digits of one
+    /// Of a directory: `latest`, `latest~N`, a tag, an id or at least 4 first digits of one
     #[arg(value_name = "SNAPSHOT")]
-    pub reference: String,
-    /// Wait at most so long while somebody else works in the repository
+    pub reference: Option<String>,
+    /// Of a directory: wait at most so long while somebody else works in the repository
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub wait: u64,
 }
@@ -198,7 +198,7 @@ pub struct TagArguments {
     #[command(flatten)]
     pub of: LabelTarget,
     /// Tags that it gets
-    #[arg(value_name = "TAG", required_unless_present = "remove")]
+    #[arg(value_name = "TAG")]
     pub add: Vec<String>,
     /// Tag that it loses; may be repeated
     #[arg(long, value_name = "TAG")]
@@ -212,7 +212,7 @@ pub struct NoteArguments {
     pub of: LabelTarget,
     /// The words; "" for none
     #[arg(value_name = "TEXT")]
-    pub note: String,
+    pub note: Option<String>,
 }
 
 /// A new pin.
@@ -234,11 +234,7 @@ pub struct UnpinArguments {
     #[command(flatten)]
     pub of: LabelTarget,
     /// The pin's number
-    #[arg(
-        value_name = "NUMBER",
-        required_unless_present = "all",
-        conflicts_with = "all"
-    )]
+    #[arg(value_name = "NUMBER")]
     pub number: Option<u64>,
     /// All pins of the snapshot
     #[arg(long)]
@@ -264,6 +260,48 @@ pub struct DoctorArguments {
     /// Put right what was interrupted, and what can be made again
     #[arg(long)]
     pub repair: bool,
+}
+
+/// What is looked at, and where.
+#[derive(Debug, Args)]
+pub struct ViewArguments {
+    /// The directory, the snapshot (`latest`, `latest~N`, a tag, an id or at least 4 first digits of one; default: latest), and the empty directory to
+    /// mount it on; or an object store with @ and an archive in it, and the empty directory
+    #[arg(value_name = "WHAT", required = true, num_args = 1..=3)]
+    pub operands: Vec<OsString>,
+    /// Take off what is mounted on MOUNT_POINT; also what a process that was killed has left
+    #[arg(long, conflicts_with_all = ["background", "allow_other", "threads", "log", "key_file", "endpoint", "region", "account", "allow_http"])]
+    pub unmount: bool,
+    /// Return once it is mounted; another process serves it until it is unmounted
+    #[arg(long)]
+    pub background: bool,
+    /// Other users may look at it too, as far as the permissions in it allow; of root's views they always may
+    #[arg(long)]
+    pub allow_other: bool,
+    /// So many files are read at once
+    #[arg(long, value_name = "COUNT", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: u16,
+    /// Append to this file what is told of files that cannot be read. Default: standard error; with --background nothing
+    #[arg(long, value_name = "PATH")]
+    pub log: Option<PathBuf>,
+    /// The key file of an encrypted object store
+    #[arg(long, value_name = "PATH", help_heading = "Options of object stores")]
+    pub key_file: Option<PathBuf>,
+    /// The server to speak to, if it is not the provider's own
+    #[arg(long, value_name = "URL", help_heading = "Options of object stores")]
+    pub endpoint: Option<String>,
+    /// The region of an S3 bucket. Default: the environment's, or us-east-1
+    #[arg(long, value_name = "REGION", help_heading = "Options of object stores")]
+    pub region: Option<String>,
+    /// The storage account of an Azure container. Default: the environment's
+    #[arg(long, value_name = "ACCOUNT", help_heading = "Options of object stores")]
+    pub account: Option<String>,
+    /// Speak HTTP without TLS, which shows every byte to the network
+    #[arg(long, help_heading = "Options of object stores")]
+    pub allow_http: bool,
+    /// It is the process that serves a view in the background
+    #[arg(long, hide = true, conflicts_with = "background")]
+    pub detached: bool,
 }
 
 /// The two steps of removing what retention does not keep.
@@ -302,7 +340,7 @@ pub enum CollectCommand {
     },
 }
 
-/// Commands that take plain directories and nothing else.
+/// Commands that take plain directories, some of them also snapshots of workspaces.
 #[derive(Debug, Subcommand)]
 pub enum DirectoryCommand {
     /// Put a plain directory under version control
@@ -350,32 +388,49 @@ pub enum DirectoryCommand {
         snapshots that cannot be read at all, whose error tells why."
     )]
     Verify(VerifyArguments),
-    /// Change the tags of a snapshot of a directory
+    /// Mount a snapshot of a directory, or an archive in an object store, to look at it: read-only, nothing is copied
     #[command(
-        after_help = "Examples:\n  cairn tag . 3f0c good\n  cairn tag . good better --remove good\n\n\
+        override_usage = "cairn view [OPTIONS] DIRECTORY [SNAPSHOT] MOUNT_POINT\n       cairn view [OPTIONS] URL[@SNAPSHOT] MOUNT_POINT\n       \
+        cairn view --unmount MOUNT_POINT",
+        after_help = "Of an archive only what is looked at is fetched. The snapshot is not removed while it is mounted. Ctrl-C ends it; with \
+        --background, cairn view --unmount does.\n\n\
+        Examples:\n  cairn view . v1 /mnt/before\n  cairn view s3://bucket/cairn@v1 /mnt/v1 --background\n  cairn view --unmount /mnt/v1\n\n\
+        --json prints {\"mounted\":{\"mount_point\":\"/mnt/before\",\"snapshot\":\"3f0c…\",\"source\":\"/data/model\",\"leased\":true,\"process\":4711}} \
+        once it can be used, and {\"ended\":{\"by\":\"signal\",\"in_use\":false}} at the end, by being signal or unmount; with --unmount \
+        {\"unmounted\":\"/mnt/before\"}."
+    )]
+    View(ViewArguments),
+    /// Change the tags of a snapshot
+    #[command(
+        after_help = "Examples:\n  cairn tag . 3f0c good\n  cairn tag . good better --remove good\n  cairn tag model@3f0c good\n\n\
         --json prints {\"snapshot\":{…}} with the object that `cairn history --json` prints."
     )]
     Tag(TagArguments),
-    /// Change the note of a snapshot of a directory
-    #[command(after_help = "Example:\n  cairn note . v1 'before the migration'\n\n\
-        --json prints {\"snapshot\":{…}} with the object that `cairn history --json` prints.")]
-    Note(NoteArguments),
-    /// Keep a snapshot of a directory from being removed
+    /// Change the note of a snapshot
     #[command(
-        after_help = "Examples:\n  cairn pin . v1 --reason 'shipped to customers'\n  cairn pin . latest --for 30d\n\n\
+        after_help = "Examples:\n  cairn note . v1 'before the migration'\n  cairn note model@v1 'before the migration'\n\n\
+        --json prints {\"snapshot\":{…}} with the object that `cairn history --json` prints."
+    )]
+    Note(NoteArguments),
+    /// Keep a snapshot from being removed
+    #[command(
+        after_help = "Examples:\n  cairn pin . v1 --reason 'shipped to customers'\n  cairn pin . latest --for 30d\n  cairn pin model@v1 --for 30d\n\n\
         --json prints {\"snapshot\":{…},\"pin\":1}: the object that `cairn history --json` prints, and the pin's number."
     )]
     Pin(PinArguments),
-    /// Remove a pin of a snapshot of a directory
-    #[command(after_help = "Examples:\n  cairn unpin . v1 1\n  cairn unpin . v1 --all\n\n\
-        --json prints {\"snapshot\":{…},\"removed\":[1]}: the object that `cairn history --json` prints, and the pins that \
-        are gone.")]
-    Unpin(UnpinArguments),
-    /// Delete a snapshot of a directory
+    /// Remove a pin of a snapshot
     #[command(
-        after_help = "One that is pinned, read, or where the directory's content comes from is kept.\n\n\
-        Example:\n  cairn delete . 3f0c --yes\n\n\
-        --json prints {\"removed\":[\"3f0c…\"],\"entries\":…}."
+        after_help = "Examples:\n  cairn unpin . v1 1\n  cairn unpin . v1 --all\n  cairn unpin model@v1 1\n\n\
+        --json prints {\"snapshot\":{…},\"removed\":[1]}: the object that `cairn history --json` prints, and the pins that \
+        are gone."
+    )]
+    Unpin(UnpinArguments),
+    /// Delete a snapshot
+    #[command(
+        after_help = "One that is pinned, read, where the directory's content comes from, or that a workspace was forked from is kept.\n\n\
+        Examples:\n  cairn delete . 3f0c --yes\n  cairn delete model@3f0c --yes\n\n\
+        --json prints {\"removed\":[\"3f0c…\"],\"entries\":…}; of a workspace {\"removed\":[\"3f0c…\"]}: the space is freed in the \
+        background."
     )]
     Delete(DeleteArguments),
     /// Remove snapshots of a directory that retention does not keep

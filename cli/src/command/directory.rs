@@ -30,12 +30,13 @@ mod graph;
 mod history;
 mod import;
 mod init;
-mod labels;
+pub(super) mod labels;
 mod preview;
 mod restore;
 mod save;
 mod status;
 mod verify;
+mod view;
 
 pub(super) use diff::{Asked, run as diff};
 pub(super) use fork::run as fork;
@@ -49,7 +50,7 @@ const ENGINE_VARIABLE: &str = "JVS_SNAPSHOT_ENGINE";
 /// Seconds that are waited for others, unless an option says something else.
 const WAIT_SECONDS: u64 = 60;
 
-/// Commands that take directories and nothing else.
+/// Commands on directories.
 pub(super) fn run(session: &mut Session, command: DirectoryCommand) -> Result<(), Failure> {
     match command {
         DirectoryCommand::Init(arguments) => init::run(session, arguments),
@@ -59,6 +60,7 @@ pub(super) fn run(session: &mut Session, command: DirectoryCommand) -> Result<()
             preview::run(session, directory)
         }
         DirectoryCommand::Verify(arguments) => verify::run(session, arguments),
+        DirectoryCommand::View(arguments) => view::run(session, arguments),
         DirectoryCommand::Tag(arguments) => labels::tag(session, arguments),
         DirectoryCommand::Note(arguments) => labels::note(session, arguments),
         DirectoryCommand::Pin(arguments) => labels::pin(session, arguments),

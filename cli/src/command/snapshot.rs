@@ -15,6 +15,15 @@ use crate::{json, text};
 const NOTE_SHOWN_MAX: usize = 60;
 
 #[derive(Serialize)]
+struct Taken {
+    #[serde(flatten)]
+    snapshot: json::Snapshot,
+    /// An earlier request with the same key has taken it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    existing: bool,
+}
+
+#[derive(Serialize)]
 struct History {
     snapshots: Vec<json::Snapshot>,
 }
@@ -33,6 +42,7 @@ pub(super) async fn take(
     session: &mut Session,
     name: &WorkspaceName,
     arguments: SnapshotArguments,
+    key: Option<String>,
 ) -> Result<(), Failure> {
     let workspace = name.to_string();
     convert::tags(&arguments.tags)?;
@@ -41,15 +51,22 @@ pub(super) async fn take(
         workspace: workspace.clone(),
         note: arguments.note,
         tags: arguments.tags,
+        key: key.unwrap_or_default(),
         requires: Vec::new(),
     };
     let answer = while_waiting("taking the snapshot", client.snapshots.create(request))
         .await?
         .into_inner();
+    let existing = answer.existing;
     let snapshot = json::Snapshot::try_from(received(answer.snapshot)?)?;
-    session.output.put(&snapshot, || {
-        format!("took snapshot {} of workspace {workspace}\n", snapshot.id)
-    })?;
+    let told = match existing {
+        false => format!("took snapshot {} of workspace {workspace}\n", snapshot.id),
+        true => format!(
+            "snapshot {} of workspace {workspace} was taken before for this key\n",
+            snapshot.id
+        ),
+    };
+    session.output.put(&Taken { snapshot, existing }, || told)?;
     Ok(())
 }
 
@@ -194,6 +211,7 @@ mod tests {
             inodes: 4,
             bytes: 1 << 20,
             parent: None,
+            pins: Vec::new(),
         }
     }
 

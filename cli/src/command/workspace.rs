@@ -1,4 +1,4 @@
-//! `cairn workspace`: create, list, show, delete.
+//! `cairn workspace`: create, list, show, limit, export, check, delete.
 
 use cairn_api::{ApiError, convert, proto};
 use cairn_types::ExportPolicy;
@@ -6,11 +6,13 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::Session;
-use crate::arguments::{CreateArguments, PolicyArguments, Squash, WorkspaceCommand};
+use super::directory::labels::missing;
+use crate::arguments::{CreateArguments, LimitArguments, PolicyArguments, Squash, WorkspaceCommand};
 use crate::confirm::confirm;
 use crate::failure::Failure;
 use crate::progress::while_waiting;
 use crate::target::Target;
+use crate::units::Limit;
 use crate::{json, text};
 
 #[derive(Serialize)]
@@ -28,6 +30,12 @@ pub(super) async fn run(session: &mut Session, command: WorkspaceCommand) -> Res
         WorkspaceCommand::Create(arguments) => create(session, arguments).await,
         WorkspaceCommand::List => list(session).await,
         WorkspaceCommand::Show { target } => show(session, &target).await,
+        WorkspaceCommand::Limit { target, limits } => limit(session, &target, limits).await,
+        WorkspaceCommand::Export {
+            target,
+            policy: arguments,
+        } => export(session, &target, policy(&arguments)).await,
+        WorkspaceCommand::Check { target } => check(session, &target).await,
         WorkspaceCommand::Delete {
             target,
             with_snapshots,
@@ -67,6 +75,7 @@ async fn create(session: &mut Session, arguments: CreateArguments) -> Result<(),
         uid: arguments.uid,
         gid: arguments.gid,
         mode: Some(arguments.mode),
+        limits: Some(limited(arguments.limits, proto::CapacityLimits::default())),
         name: arguments.name,
     };
     let mut client = session.connect().await?;
@@ -169,6 +178,7 @@ fn show_text(workspace: &proto::Workspace, zone: &TimeZone) -> Result<String, Ap
             "size",
             format!("{} in {} inodes", text::size(workspace.bytes), workspace.inodes),
         ),
+        ("may hold", limits_text(workspace)),
         ("snapshots", workspace.snapshots.to_string()),
         (
             "forked from",
@@ -186,6 +196,119 @@ fn show_text(workspace: &proto::Workspace, zone: &TimeZone) -> Result<String, Ap
         .iter()
         .map(|(name, value)| format!("{name:<13} {value}\n"))
         .collect())
+}
+
+/// Limits with what was given of them changed.
+fn limited(arguments: LimitArguments, now: proto::CapacityLimits) -> proto::CapacityLimits {
+    proto::CapacityLimits {
+        bytes: arguments.bytes.map_or(now.bytes, Limit::number),
+        inodes: arguments.inodes.map_or(now.inodes, Limit::number),
+    }
+}
+
+async fn limit(session: &mut Session, target: &str, arguments: LimitArguments) -> Result<(), Failure> {
+    if arguments == LimitArguments::default() {
+        return Err(missing("--bytes or --inodes"));
+    }
+    let name = Target::parse(target)?.into_workspace()?;
+    let mut client = session.connect().await?;
+    let asking = client
+        .workspaces
+        .get(proto::GetWorkspaceRequest { name: name.clone() });
+    let now = while_waiting("asking for the workspace", asking)
+        .await?
+        .into_inner();
+    let limits = limited(arguments, received(now.workspace)?.limits.unwrap_or_default());
+    let asking = client.workspaces.set_capacity(proto::SetCapacityRequest {
+        name,
+        limits: Some(limits),
+    });
+    let changed = while_waiting("changing the limits", asking).await?.into_inner();
+    let workspace = received(changed.workspace)?;
+    let told = format!(
+        "workspace {} may hold {}\n",
+        workspace.name,
+        limits_text(&workspace)
+    );
+    session
+        .output
+        .put(&json::Workspace::try_from(workspace)?, || told)?;
+    Ok(())
+}
+
+/// What a workspace may hold.
+fn limits_text(workspace: &proto::Workspace) -> String {
+    let limits = workspace.limits.unwrap_or_default();
+    let bytes = limits.bytes.map(text::size);
+    let inodes = limits.inodes.map(|inodes| inodes.to_string());
+    match (bytes, inodes) {
+        (None, None) => "any amount".to_owned(),
+        (Some(bytes), None) => format!("{bytes} in any number of inodes"),
+        (bytes, Some(inodes)) => {
+            let bytes = bytes.unwrap_or_else(|| "any amount".to_owned());
+            format!("{bytes} in {inodes} inodes")
+        }
+    }
+}
+
+async fn export(session: &mut Session, target: &str, policy: proto::ExportPolicy) -> Result<(), Failure> {
+    let name = Target::parse(target)?.into_workspace()?;
+    convert::export_policy(Some(&policy))?;
+    let mut client = session.connect().await?;
+    let asking = client
+        .workspaces
+        .set_export_policy(proto::SetExportPolicyRequest {
+            name,
+            policy: Some(policy),
+        });
+    let changed = while_waiting("changing who may mount", asking)
+        .await?
+        .into_inner();
+    let workspace = received(changed.workspace)?;
+    let told = show_text(&workspace, &TimeZone::system())?;
+    session
+        .output
+        .put(&json::Workspace::try_from(workspace)?, || told)?;
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Figures {
+    inodes: u64,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Checked {
+    recorded: Figures,
+    counted: Figures,
+}
+
+async fn check(session: &mut Session, target: &str) -> Result<(), Failure> {
+    let name = Target::parse(target)?.into_workspace()?;
+    let mut client = session.connect().await?;
+    let asking = client.workspaces.check_usage(proto::CheckUsageRequest { name });
+    let found = while_waiting("counting", asking).await?.into_inner();
+    let (recorded, counted) = (
+        (found.recorded_inodes, found.recorded_bytes),
+        (found.counted_inodes, found.counted_bytes),
+    );
+    let figures = |(inodes, bytes)| Figures { inodes, bytes };
+    let shown = |(inodes, bytes)| format!("{} in {inodes} inodes", text::size(bytes));
+    let told = match recorded == counted {
+        true => format!("{}, as recorded\n", shown(counted)),
+        false => format!(
+            "{}; recorded was {}, which is put right\n",
+            shown(counted),
+            shown(recorded)
+        ),
+    };
+    let checked = Checked {
+        recorded: figures(recorded),
+        counted: figures(counted),
+    };
+    session.output.put(&checked, || told)?;
+    Ok(())
 }
 
 async fn delete(session: &mut Session, target: &str, with_snapshots: bool, yes: bool) -> Result<(), Failure> {
@@ -243,6 +366,7 @@ mod tests {
             snapshots: 2,
             inodes: 4,
             bytes,
+            limits: None,
         }
     }
 
@@ -270,6 +394,7 @@ mod tests {
             "name          model\n\
              created       2023-11-14 22:13:20\n\
              size          1 B in 4 inodes\n\
+             may hold      any amount\n\
              snapshots     2\n\
              forked from   nothing\n\
              clients       127.0.0.0/8, ::1/128\n\

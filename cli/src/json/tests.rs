@@ -28,13 +28,18 @@ fn a_workspace() {
         snapshots: 2,
         inodes: 4,
         bytes: 4096,
+        limits: Some(proto::CapacityLimits {
+            bytes: Some(8192),
+            inodes: None,
+        }),
     };
     assert_eq!(
         text(&Workspace::try_from(workspace).unwrap()),
         format!(
             "{{\"name\":\"model\",\"volume\":1,\"created\":\"2023-11-14T22:13:20.005Z\",\"policy\":{{\"squash\":\"none\",\
              \"anonymous_uid\":65534,\"anonymous_gid\":65534,\"allow\":[\"127.0.0.0/8\",\"::1/128\"],\"read_only\":false,\
-             \"privileged_port\":true}},\"forked_from\":\"{}\",\"snapshots\":2,\"inodes\":4,\"bytes\":4096}}",
+             \"privileged_port\":true}},\"forked_from\":\"{}\",\"snapshots\":2,\"inodes\":4,\"bytes\":4096,\
+             \"limits\":{{\"bytes\":8192,\"inodes\":null}}}}",
             "ab".repeat(16)
         )
     );
@@ -51,12 +56,19 @@ fn a_snapshot() {
         inodes: 1,
         bytes: 2,
         parent: None,
+        pins: vec![proto::Pin {
+            number: 3,
+            created: created(),
+            expires: None,
+            reason: "r".to_owned(),
+        }],
     };
     assert_eq!(
         text(&Snapshot::try_from(snapshot).unwrap()),
         format!(
             "{{\"id\":\"{}\",\"origin\":\"safety\",\"created\":\"2023-11-14T22:13:20.005Z\",\"note\":\"n\",\"tags\":[\"t\"],\
-             \"inodes\":1,\"bytes\":2,\"parent\":null}}",
+             \"inodes\":1,\"bytes\":2,\"parent\":null,\"pins\":[{{\"number\":3,\"created\":\"2023-11-14T22:13:20.005Z\",\
+             \"expires\":null,\"reason\":\"r\"}}]}}",
             "ab".repeat(16)
         )
     );
@@ -133,7 +145,8 @@ fn a_status() {
         "{\"version\":\"0.1.0\",\"process_id\":7,\"started\":\"2023-11-14T22:13:20.005Z\",\"uptime_seconds\":61,\
          \"data_directory\":\"/d\",\"ready\":true,\"listeners\":[{\"service\":\"nfs\",\"address\":\"127.0.0.1:1\"}],\
          \"usage\":{\"workspaces\":0,\"snapshots\":0,\"metadata_bytes\":0,\"log_bytes\":0,\"unstable_bytes\":0,\
-         \"disk_free_bytes\":0,\"disk_reserve_bytes\":0},\"conditions\":[{\"name\":\"serving\",\"holds\":true,\
+         \"disk_free_bytes\":0,\"disk_reserve_bytes\":0,\"swept\":{\"branches_left\":0,\"versions_scanned\":0,\
+         \"versions_removed\":0,\"metadata_bytes\":0,\"segments\":0,\"log_bytes\":0}},\"conditions\":[{\"name\":\"serving\",\"holds\":true,\
          \"message\":\"m\"}]}"
     );
 }

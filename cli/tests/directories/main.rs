@@ -20,6 +20,7 @@ use serde_json::Value;
 
 mod importing;
 mod place;
+mod viewing;
 
 use place::{Place, lines, object, pair, parts, text, word};
 

@@ -57,6 +57,7 @@ impl Place {
             .args(arguments)
             .current_dir(self.work())
             .env("CAIRN_SOCKET", "/nonexistent/cairnd.sock")
+            .env("XDG_CACHE_HOME", self.beside("cache"))
             .env_remove("CAIRN_CONTROL_DIR")
             .env_remove("JVS_SNAPSHOT_ENGINE")
             .stdin(Stdio::null());

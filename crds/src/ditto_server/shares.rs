@@ -3,7 +3,6 @@
 //! Every reference from a share to a backend or cache is checked by the schema. What a Cairn daemon does not have (caches with a size of
 //! their own, several metadata stores) is taken and reported by the condition FieldsSupported.
 
-use k8s_openapi::api::core::v1::LocalObjectReference;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -54,7 +53,7 @@ pub struct SharesConfig {
 }
 
 /// A directory tree that NFS clients mount.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Share {
     /// Its name.
@@ -62,6 +61,7 @@ pub struct Share {
     #[x_kube(validation = validation::label())]
     pub name: String,
     /// Path that clients mount.
+    #[serde(default = "export")]
     #[schemars(length(min = 2, max = 256))]
     #[x_kube(validation = validation::absolute_path())]
     pub export_path: String,
@@ -112,6 +112,10 @@ pub struct Share {
     #[schemars(length(max = 256), inner(length(min = 1, max = 64)))]
     #[x_kube(validation = validation::networks(), merge_strategy = ListMerge::Set)]
     pub dump_allowed_clients: Vec<String>,
+}
+
+fn export() -> String {
+    "/export".to_owned()
 }
 
 /// Which users are replaced by the anonymous one.
@@ -200,9 +204,22 @@ pub struct Backend {
     /// Its settings. For s3: `bucket`, `prefix`, `region`, `endpoint`. Secrets do not belong here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
-    /// Secret with credentials: `accessKeyId` and `secretAccessKey`. Absent: the identity of the service account.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub secret_ref: Option<LocalObjectReference>,
+    /// Settings that Secrets of this namespace hold. For s3: `access_key_id`, `secret_access_key`. Absent: the identity of the service
+    /// account.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secret_refs: BTreeMap<String, SecretKey>,
+}
+
+/// A key of a Secret.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKey {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
 }
 
 /// What a backend is.
@@ -221,7 +238,7 @@ pub enum BackendType {
     Memory,
 }
 
-/// A cache. A Cairn daemon has its own caches, so that only the sum of `maxSize` is used.
+/// A cache. A Cairn daemon has its own caches, so that only the sum of `memory.maxSize` is used.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Cache {
@@ -232,17 +249,26 @@ pub struct Cache {
     /// What it is.
     #[serde(rename = "type", default)]
     pub type_: CacheType,
-    /// How large, such as `1Gi`.
+    /// How large it is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 32))]
-    #[x_kube(validation = validation::quantity())]
-    pub max_size: Option<String>,
+    pub memory: Option<CacheMemory>,
     /// Reading ahead. Not used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefetch: Option<Prefetch>,
     /// Writing back. Not used: what is acknowledged is durable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flusher: Option<Flusher>,
+}
+
+/// How large a cache is.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CacheMemory {
+    /// Such as `1Gi`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(validation = validation::quantity())]
+    pub max_size: Option<String>,
 }
 
 /// What a cache is.

@@ -1,6 +1,6 @@
-//! Who this daemon is towards object stores, and which volume is which.
+//! Who this daemon is towards object stores and controllers, and which volume is which.
 //!
-//! Both identities are derived from the secret of the data directory, by BLAKE3's key derivation, so that they stay the
+//! All identities are derived from the secret of the data directory, by BLAKE3's key derivation, so that they stay the
 //! same as long as the directory exists, differ between directories, and do not tell the secret. A copy of a data directory
 //! has its identity too: run only one of them against a store.
 
@@ -15,8 +15,17 @@ use crate::data_directory::HandleSecret;
 
 /// Contexts of the derivations. They never change: a changed one would make every store a stranger's.
 const OWNER_CONTEXT: &str = "cairn 2026-11 owner of an object store, from the secret of a data directory";
+const NODE_CONTEXT: &str = "cairn 2026-11 identity of a node, from the secret of a data directory";
 const ORIGIN_CONTEXT: &str =
     "cairn 2026-11 origin of archives, from the secret of a data directory and a volume";
+
+/// Names the data directory towards controllers.
+pub fn node(secret: &HandleSecret) -> [u8; 16] {
+    let derived = blake3::derive_key(NODE_CONTEXT, &secret.0);
+    let mut id = [0; 16];
+    id.copy_from_slice(&derived[..16]);
+    id
+}
 
 /// The owner of stores that the daemon with this data directory is.
 pub fn owner(secret: &HandleSecret, host: &str, directory: &Path) -> Owner {

@@ -69,6 +69,7 @@ fn operation() -> Arc<Operation> {
         workspace: String::new(),
         reference: String::new(),
         store: String::new(),
+        repository: String::new(),
         parameters: String::new(),
     };
     operations

@@ -20,6 +20,8 @@ pub type Value<T> = Option<Spanned<T>>;
 pub struct File {
     /// Directory that holds everything.
     pub data_dir: Value<PathBuf>,
+    /// What the node is called.
+    pub node_name: Value<String>,
     /// The NFS server.
     pub nfs: Nfs,
     /// The RPC server.
@@ -32,6 +34,8 @@ pub struct File {
     pub content: Content,
     /// Limits of the whole daemon.
     pub limits: Limits,
+    /// Plain directories.
+    pub directories: Directories,
     /// Logging.
     pub log: Log,
     /// Object stores.
@@ -60,6 +64,28 @@ pub struct Rpc {
     pub socket: Value<PathBuf>,
     /// Requests that are executed at once.
     pub requests_max: Value<u32>,
+    /// The same over TCP, for other machines.
+    pub tcp: Value<RpcTcp>,
+}
+
+/// `[rpc.tcp]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RpcTcp {
+    /// Address and port.
+    pub listen: Value<SocketAddr>,
+    /// The server's certificate.
+    pub certificate: Value<PathBuf>,
+    /// Its key.
+    pub key: Value<PathBuf>,
+    /// Authorities of the clients' certificates.
+    pub client_ca: Value<PathBuf>,
+    /// Names that may use `Control`.
+    pub control_clients: Value<Vec<String>>,
+    /// Names that may use `Operations`.
+    pub operations_clients: Value<Vec<String>>,
+    /// Connections at once.
+    pub connections_max: Value<u32>,
 }
 
 /// `[http]`
@@ -96,6 +122,20 @@ pub struct Limits {
     pub disk_reserve_bytes: Value<ByteSize>,
     /// Longest wait for clients at shutdown.
     pub shutdown_seconds: Value<u32>,
+}
+
+/// `[directories]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Directories {
+    /// Directories below which plain directories may be touched.
+    pub roots: Value<Vec<PathBuf>>,
+    /// How much work on them runs at once.
+    pub jobs_max: Value<u32>,
+    /// Bytes that background verification reads in a second; 0: it does not.
+    pub verify_bytes_per_second: Value<ByteSize>,
+    /// Days after which a snapshot is verified again; 0: never.
+    pub verify_again_days: Value<u32>,
 }
 
 /// `[log]`

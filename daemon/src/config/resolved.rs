@@ -16,6 +16,10 @@ use super::stores::{Given, Store, StoreSettings};
 use super::{ConfigError, Place};
 use crate::arguments::Arguments;
 
+mod tcp;
+
+pub use tcp::TcpSettings;
+
 /// Longest path of a Unix socket in bytes: `sun_path` without its NUL (unix(7)).
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
@@ -24,6 +28,8 @@ pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 pub struct Config {
     /// Directory that holds everything.
     pub data_dir: PathBuf,
+    /// What the node is called; `None`: by the machine's name.
+    pub node_name: Option<String>,
     /// Address of NFS and MOUNT.
     pub nfs_listen: SocketAddr,
     /// NFS connections at once.
@@ -36,6 +42,8 @@ pub struct Config {
     pub rpc_socket: PathBuf,
     /// RPC requests that are executed at once.
     pub rpc_requests_max: u32,
+    /// RPC over TCP, if it is wanted.
+    pub rpc_tcp: Option<TcpSettings>,
     /// Address of HTTP.
     pub http_listen: SocketAddr,
     /// Bytes of the metadata store's block cache.
@@ -48,6 +56,14 @@ pub struct Config {
     pub disk_reserve_bytes: u64,
     /// Longest wait for clients at shutdown.
     pub shutdown: Duration,
+    /// Directories below which plain directories may be touched.
+    pub directories_roots: Vec<PathBuf>,
+    /// Work on plain directories that runs at once.
+    pub directories_jobs_max: u32,
+    /// Bytes that the verification of their snapshots reads in a second, in the background; 0: it does not.
+    pub directories_verify_bytes_per_second: u64,
+    /// Days after which such a snapshot is verified again; 0: never.
+    pub directories_verify_again_days: u32,
     /// Form of the log.
     pub log_format: LogFormat,
     /// Least severe level of the log.
@@ -117,12 +133,14 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let File {
             data_dir,
+            node_name,
             nfs,
             rpc,
             http,
             metadata,
             content,
             limits,
+            directories,
             log,
             store,
         } = file;
@@ -161,6 +179,7 @@ impl Config {
         let count = |key, value, default, bounds| source.bounded(key, value, default, bounds);
         let size = |key, value, default, bounds| source.size(key, value, default, bounds);
         Ok(Config {
+            node_name: source.node_name(arguments.node_name.clone(), node_name)?,
             data_dir,
             rpc_socket,
             nfs_listen: either(arguments.nfs_listen, nfs.listen, loopback(12049)),
@@ -178,6 +197,7 @@ impl Config {
                 bounds::NFS_MEMORY_BYTES,
             )?,
             rpc_requests_max: count("rpc.requests_max", rpc.requests_max, 32, bounds::RPC_REQUESTS)?,
+            rpc_tcp: source.tcp(rpc.tcp, environment)?,
             http_listen: either(arguments.http_listen, http.listen, loopback(12080)),
             metadata_cache_bytes: size(
                 "metadata.cache_bytes",
@@ -212,6 +232,25 @@ impl Config {
                 )?
                 .into(),
             ),
+            directories_roots: source.roots(directories.roots)?,
+            directories_jobs_max: count(
+                "directories.jobs_max",
+                directories.jobs_max,
+                4,
+                bounds::DIRECTORY_JOBS,
+            )?,
+            directories_verify_bytes_per_second: size(
+                "directories.verify_bytes_per_second",
+                directories.verify_bytes_per_second,
+                32 << 20,
+                bounds::VERIFY_BYTES_PER_SECOND,
+            )?,
+            directories_verify_again_days: count(
+                "directories.verify_again_days",
+                directories.verify_again_days,
+                90,
+                bounds::VERIFY_AGAIN_DAYS,
+            )?,
             log_format: either(arguments.log_format, log.format, LogFormat::Text),
             log_level: either(arguments.log_level, log.level, LogLevel::Info),
             stores: source.stores(store, environment)?,
@@ -229,6 +268,12 @@ pub mod bounds {
     pub const NFS_MEMORY_BYTES: (u64, u64) = (64 << 20, 2 << 30);
     /// `rpc.requests_max`
     pub const RPC_REQUESTS: (u32, u32) = (1, 256);
+    /// `rpc.tcp.connections_max`
+    pub const RPC_TCP_CONNECTIONS: (u32, u32) = (1, 4096);
+    /// Names in `rpc.tcp.control_clients` and in `rpc.tcp.operations_clients`
+    pub const RPC_TCP_CLIENTS_MAX: usize = 64;
+    /// Bytes of `node_name`
+    pub const NODE_NAME_BYTES_MAX: usize = 253;
     /// `metadata.cache_bytes`
     pub const CACHE_BYTES: (u64, u64) = (1 << 20, 1 << 40);
     /// `metadata.write_buffer_bytes`
@@ -239,6 +284,14 @@ pub mod bounds {
     pub const DISK_RESERVE_BYTES: (u64, u64) = (64 << 20, 1 << 50);
     /// `limits.shutdown_seconds`
     pub const SHUTDOWN_SECONDS: (u32, u32) = (1, 3600);
+    /// Paths in `directories.roots`
+    pub const ROOTS_MAX: usize = 256;
+    /// `directories.jobs_max`
+    pub const DIRECTORY_JOBS: (u32, u32) = (1, 32);
+    /// `directories.verify_bytes_per_second`
+    pub const VERIFY_BYTES_PER_SECOND: (u64, u64) = (0, 1 << 40);
+    /// `directories.verify_again_days`
+    pub const VERIFY_AGAIN_DAYS: (u32, u32) = (0, 3650);
     /// Tables `[[store]]`
     pub const STORES_MAX: usize = 256;
     /// `store.connect_timeout_seconds`
@@ -292,6 +345,53 @@ impl Source<'_> {
             });
         }
         Ok(Some(given))
+    }
+
+    /// A name of flag or file: one to [`bounds::NODE_NAME_BYTES_MAX`] visible ASCII characters.
+    fn node_name(
+        &self,
+        flag: Option<String>,
+        file: Option<Spanned<String>>,
+    ) -> Result<Option<String>, ConfigError> {
+        let (name, place) = match (flag, file) {
+            (Some(name), _) => (name, Place::Flag("--node-name")),
+            (None, Some(name)) => {
+                let place = self.place(&name);
+                (name.into_inner(), place)
+            }
+            (None, None) => return Ok(None),
+        };
+        let fits = (1..=bounds::NODE_NAME_BYTES_MAX).contains(&name.len());
+        if fits && name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Ok(Some(name));
+        }
+        Err(ConfigError::BadValue {
+            place,
+            key: "node_name",
+            message: format!(
+                "{name:?} is not 1 to {} visible ASCII characters",
+                bounds::NODE_NAME_BYTES_MAX
+            ),
+        })
+    }
+
+    /// The roots of plain directories.
+    fn roots(&self, value: Option<Spanned<Vec<PathBuf>>>) -> Result<Vec<PathBuf>, ConfigError> {
+        let Some(value) = value else { return Ok(Vec::new()) };
+        let place = self.place(&value);
+        let roots = value.into_inner();
+        let wrong = match roots.iter().find(|root| !root.is_absolute()) {
+            Some(root) => format!("{} is no absolute path", root.display()),
+            None if roots.len() > bounds::ROOTS_MAX => {
+                format!("{} paths are more than {}", roots.len(), bounds::ROOTS_MAX)
+            }
+            None => return Ok(roots),
+        };
+        Err(ConfigError::BadValue {
+            place,
+            key: "directories.roots",
+            message: wrong,
+        })
     }
 
     fn bounded(

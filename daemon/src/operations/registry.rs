@@ -11,7 +11,10 @@ use cairn_api::{ApiError, Reason};
 use cairn_types::{Clock, Randomness};
 use parking_lot::{Condvar, Mutex};
 
-use super::{ENDED_MAX, Operation, OperationId, Outcome, RUNNING_MAX, Request, State, findings};
+use super::{
+    DIRECTORIES_MAX, ENDED_MAX, Operation, OperationId, OperationIdentity, Outcome, RUNNING_MAX, Request,
+    State, findings,
+};
 
 /// Fewest digits of a prefix of an identity.
 pub const PREFIX_DIGITS_MIN: usize = 4;
@@ -87,7 +90,7 @@ impl std::fmt::Debug for Operations {
 
 #[derive(Default)]
 struct Inner {
-    /// At most [`RUNNING_MAX`], oldest first.
+    /// At most [`RUNNING_MAX`] and [`DIRECTORIES_MAX`], oldest first.
     running: Vec<Running>,
     /// At most [`ENDED_MAX`], oldest first.
     ended: VecDeque<Arc<Operation>>,
@@ -121,6 +124,28 @@ impl Operations {
         request: Request,
         work: impl FnOnce(&Operation) -> Result<Outcome, ApiError> + Send + 'static,
     ) -> Result<(Arc<Operation>, bool), StartError> {
+        self.start_as(self.new_identity(), request, work)
+    }
+
+    /// An identity for an operation that begins now.
+    pub fn new_identity(&self) -> OperationIdentity {
+        OperationIdentity {
+            id: OperationId::random(self.randomness.as_ref()),
+            started: self.clock.now(),
+            resumed: false,
+        }
+    }
+
+    /// The same as [`Operations::start`], with an identity that is chosen, and used if it is started now.
+    ///
+    /// # Errors
+    /// As of [`Operations::start`].
+    pub fn start_as(
+        self: &Arc<Self>,
+        identity: OperationIdentity,
+        request: Request,
+        work: impl FnOnce(&Operation) -> Result<Outcome, ApiError> + Send + 'static,
+    ) -> Result<(Arc<Operation>, bool), StartError> {
         let mut inner = self.inner.lock();
         if inner.stopping {
             return Err(StartError::Stopping);
@@ -140,15 +165,18 @@ impl Operations {
                 running: other.operation.id,
             });
         }
-        if inner.running.len() >= RUNNING_MAX {
-            return Err(StartError::TooMany {
-                running: inner.running.len(),
-                limit: RUNNING_MAX,
-            });
+        let of_directory = request.kind.is_of_directory();
+        let limit = match of_directory {
+            true => DIRECTORIES_MAX,
+            false => RUNNING_MAX,
+        };
+        let is_alike = |running: &&Running| running.operation.request.kind.is_of_directory() == of_directory;
+        let running = inner.running.iter().filter(is_alike).count();
+        if running >= limit {
+            return Err(StartError::TooMany { running, limit });
         }
-        let id = OperationId::random(self.randomness.as_ref());
         let name = format!("cairnd-{}", request.kind.as_str());
-        let operation = Arc::new(Operation::new(id, request, self.clock.now()));
+        let operation = Arc::new(Operation::new(identity, request));
         let (registry, worker) = (Arc::clone(self), Arc::clone(&operation));
         // The thread cannot end before it is entered: to end it takes the lock that is held here.
         let thread = thread::Builder::new()
@@ -195,6 +223,22 @@ impl Operations {
         operation.end(state, self.clock.now());
         drop(inner);
         self.ended.notify_all();
+    }
+
+    /// Adds one that has failed without being started here, so that who asks for it hears why.
+    pub fn remember_failed(&self, identity: OperationIdentity, request: Request, error: ApiError) {
+        let operation = Arc::new(Operation::new(identity, request));
+        operation.end(State::Failed(Box::new(error)), self.clock.now());
+        let mut inner = self.inner.lock();
+        inner.ended.push_back(operation);
+        if inner.ended.len() > ENDED_MAX {
+            inner.ended.pop_front();
+        }
+    }
+
+    /// Whether no more are started, and those that run are cancelled, because the daemon stops.
+    pub fn is_stopping(&self) -> bool {
+        self.inner.lock().stopping
     }
 
     /// Those that run, then those that have ended, each newest first.

@@ -26,6 +26,7 @@ fn request(kind: Kind, workspace: &str, parameters: &str) -> Request {
         workspace: workspace.to_owned(),
         reference: String::new(),
         store: "file:///s".to_owned(),
+        repository: String::new(),
         parameters: parameters.to_owned(),
     }
 }

@@ -53,6 +53,12 @@ pub(super) fn operation(operation: &Operation) -> proto::Operation {
         Kind::Pull => proto::OperationKind::Pull,
         Kind::Verify => proto::OperationKind::Verify,
         Kind::Reclaim => proto::OperationKind::Reclaim,
+        Kind::DirectorySave => proto::OperationKind::DirectorySave,
+        Kind::DirectoryRestore => proto::OperationKind::DirectoryRestore,
+        Kind::DirectoryVerify => proto::OperationKind::DirectoryVerify,
+        Kind::DirectoryFork => proto::OperationKind::DirectoryFork,
+        Kind::DirectoryCollect => proto::OperationKind::DirectoryCollect,
+        Kind::DirectoryDelete => proto::OperationKind::DirectoryDelete,
     };
     let found = operation.state();
     let (state, result, failure) = match &found {
@@ -67,6 +73,10 @@ pub(super) fn operation(operation: &Operation) -> proto::Operation {
         State::Succeeded(_) | State::Failed(_) | State::Cancelled => operation.ended(),
     };
     let elapsed = u64::try_from(operation.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let mut progress = progress(operation.progress().now(), elapsed);
+    if state == proto::OperationState::Running && operation.is_waiting() {
+        progress.phase = proto::OperationPhase::Waiting.into();
+    }
     proto::Operation {
         id: operation.id.to_string(),
         kind: kind.into(),
@@ -76,10 +86,12 @@ pub(super) fn operation(operation: &Operation) -> proto::Operation {
         state: state.into(),
         started: Some(timestamp_message(operation.started)),
         ended: ended.map(timestamp_message),
-        progress: Some(progress(operation.progress().now(), elapsed)),
+        progress: Some(progress),
         result,
         failure,
         cancel_requested: operation.progress().is_cancelled(),
+        resumed: operation.resumed,
+        repository: operation.request.repository.clone(),
     }
 }
 
@@ -133,6 +145,7 @@ fn result(outcome: &Outcome) -> proto::operation::Result {
         Outcome::Reclaimed { dry_run, reclaimed } => {
             proto::operation::Result::Reclaimed(reclaim_result(*dry_run, reclaimed))
         }
+        Outcome::Directory(outcome) => super::directory_messages::outcome(outcome),
     }
 }
 

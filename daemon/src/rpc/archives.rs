@@ -53,6 +53,7 @@ impl Archives for Service {
             // What "latest" means is settled now: the same words later may mean another snapshot.
             reference: found.id.to_string(),
             store: store.to_string(),
+            repository: String::new(),
             parameters: String::new(),
         };
         let operation = self.start(wanted, store, move |archives, store, operation| {
@@ -93,6 +94,7 @@ impl Archives for Service {
             workspace,
             reference: wanted.reference.clone(),
             store: wanted.store.to_string(),
+            repository: String::new(),
             parameters: format!("{:?}", (into_existing, skip_damaged, &wanted.policy)),
         };
         let operation = self.start(request, wanted.store.clone(), move |archives, _, operation| {
@@ -139,6 +141,7 @@ impl Archives for Service {
                 _ => String::new(),
             },
             store: wanted.store.to_string(),
+            repository: String::new(),
             parameters: format!("{wanted:?}"),
         };
         let operation = self.start(request, wanted.store.clone(), move |archives, _, operation| {
@@ -174,6 +177,7 @@ impl Archives for Service {
             workspace: String::new(),
             reference: String::new(),
             store: store.to_string(),
+            repository: String::new(),
             parameters: format!("{options:?}"),
         };
         let operation = self.start(request, store, move |archives, store, operation| {
@@ -315,7 +319,7 @@ impl Service {
             work(&archives, &store, operation)
                 .map_err(|error| archive_errors::work_error(error, store.as_str()))
         });
-        let (operation, new) = started.map_err(errors::start_error)?;
+        let (operation, new) = started.map_err(|error| errors::start_error(&error))?;
         if new {
             tracing::info!(operation = %operation.id, kind, workspace, store = told, "an operation begins");
         }

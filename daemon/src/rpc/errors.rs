@@ -50,6 +50,38 @@ pub fn api_error(error: ControlError) -> ApiError {
                 .detail("workspace", name)
                 .detail("snapshots", snapshots)
         }
+        ControlError::SnapshotInUse { workspace, id, users } => {
+            let users: Vec<String> = users.iter().map(ToString::to_string).collect();
+            ApiError::new(Reason::SnapshotInUse, message)
+                .remedy(format!(
+                    "delete the workspaces that were forked from it, remove its pins (`cairn unpin {workspace}@{id} --all`), \
+                     or wait until it is read no more"
+                ))
+                .detail("workspace", workspace)
+                .detail("snapshot", id)
+                .detail("users", users.join("; "))
+        }
+        ControlError::NoPin { id, number } => ApiError::new(Reason::PinNotFound, message)
+            .remedy("`cairn history --json` shows the pins of every snapshot")
+            .detail("snapshot", id)
+            .detail("pin", number),
+        ControlError::KeyConflict { key, snapshot } => ApiError::new(Reason::KeyConflict, message)
+            .remedy("use another key for another snapshot, or the same note and tags for the same")
+            .detail("key", key)
+            .detail("snapshot", snapshot),
+        ControlError::OverCapacity {
+            workspace,
+            resource,
+            found,
+            limit,
+        } => ApiError::new(Reason::OverCapacity, message)
+            .remedy(format!(
+                "raise the limit (`cairn workspace limit {workspace}`), or remove files first"
+            ))
+            .detail("workspace", workspace)
+            .detail("resource", resource)
+            .detail("found", found)
+            .detail("limit", limit),
         ControlError::LimitExceeded { what, found, limit } => ApiError::new(Reason::LimitExceeded, message)
             .remedy("give less")
             .detail("what", what)
@@ -82,7 +114,7 @@ pub(super) fn storage(kind: ErrorKind, message: String) -> ApiError {
 }
 
 /// What a client is told about an operation that was not started.
-pub fn start_error(error: StartError) -> ApiError {
+pub fn start_error(error: &StartError) -> ApiError {
     let message = error.to_string();
     match error {
         StartError::TooMany { running, limit } => ApiError::new(Reason::OperationsTooMany, message)
@@ -132,7 +164,7 @@ pub fn broken_task(failed: &JoinError) -> ApiError {
 mod tests {
     use cairn_api::Reason;
     use cairn_types::{ErrorKind, SnapshotId, WorkspaceName};
-    use cairn_vfs::control::ControlError;
+    use cairn_vfs::control::{CapacityResource, ControlError, SnapshotUser};
 
     use super::api_error;
 
@@ -188,6 +220,41 @@ mod tests {
                 },
                 Reason::WorkspaceHasSnapshots,
                 &["snapshots", "workspace"],
+            ),
+            (
+                ControlError::SnapshotInUse {
+                    workspace: w(),
+                    id: SnapshotId([0xab; 16]),
+                    users: vec![SnapshotUser::Reading],
+                },
+                Reason::SnapshotInUse,
+                &["snapshot", "users", "workspace"],
+            ),
+            (
+                ControlError::NoPin {
+                    id: SnapshotId([0xab; 16]),
+                    number: 2,
+                },
+                Reason::PinNotFound,
+                &["pin", "snapshot"],
+            ),
+            (
+                ControlError::KeyConflict {
+                    key: "k".to_owned(),
+                    snapshot: SnapshotId([0xab; 16]),
+                },
+                Reason::KeyConflict,
+                &["key", "snapshot"],
+            ),
+            (
+                ControlError::OverCapacity {
+                    workspace: w(),
+                    resource: CapacityResource::Bytes,
+                    found: 2,
+                    limit: 1,
+                },
+                Reason::OverCapacity,
+                &["found", "limit", "resource", "workspace"],
             ),
             (
                 ControlError::LimitExceeded {

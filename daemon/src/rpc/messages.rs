@@ -2,7 +2,9 @@
 
 use cairn_api::convert::{policy_message, timestamp_message};
 use cairn_api::proto;
-use cairn_vfs::control::{Difference, DifferenceKind, Snapshot, SnapshotOrigin, Usage, Workspace};
+use cairn_vfs::control::{
+    Difference, DifferenceKind, Snapshot, SnapshotOrigin, SnapshotPin, Usage, Workspace,
+};
 
 use crate::node::Condition;
 
@@ -16,6 +18,10 @@ pub(super) fn workspace(workspace: &Workspace) -> proto::Workspace {
         snapshots: workspace.snapshots,
         inodes: workspace.inodes,
         bytes: workspace.bytes,
+        limits: Some(proto::CapacityLimits {
+            bytes: workspace.limits.bytes,
+            inodes: workspace.limits.inodes,
+        }),
     }
 }
 
@@ -33,6 +39,16 @@ pub(super) fn snapshot(snapshot: &Snapshot) -> proto::Snapshot {
         inodes: snapshot.inodes,
         bytes: snapshot.bytes,
         parent: snapshot.parent.map(|id| id.to_string()),
+        pins: snapshot.pins.iter().map(pin).collect(),
+    }
+}
+
+fn pin(pin: &SnapshotPin) -> proto::Pin {
+    proto::Pin {
+        number: pin.number,
+        created: Some(timestamp_message(pin.created)),
+        expires: pin.expires.map(timestamp_message),
+        reason: pin.reason.clone(),
     }
 }
 
@@ -62,6 +78,14 @@ pub(super) fn usage(usage: &Usage) -> proto::Usage {
         unstable_bytes: usage.unstable_bytes,
         disk_free_bytes: usage.disk_free_bytes,
         disk_reserve_bytes: usage.disk_reserve_bytes,
+        swept: Some(proto::Swept {
+            branches_left: usage.swept.branches_left,
+            versions_scanned: usage.swept.versions_scanned,
+            versions_removed: usage.swept.versions_removed,
+            metadata_bytes: usage.swept.metadata_bytes,
+            segments: usage.swept.segments,
+            log_bytes: usage.swept.log_bytes,
+        }),
     }
 }
 

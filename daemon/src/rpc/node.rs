@@ -28,11 +28,17 @@ impl Node for Service {
             started: Some(timestamp_message(self.node.started)),
             uptime_seconds: self.node.uptime().as_secs(),
             data_directory: self.node.config.data_dir.as_os_str().as_bytes().to_vec(),
-            listeners: vec![
-                listener("nfs", endpoints.nfs.to_string()),
-                listener("http", endpoints.http.to_string()),
-                listener("rpc", endpoints.rpc.display().to_string()),
-            ],
+            listeners: [
+                Some(listener("nfs", endpoints.nfs.to_string())),
+                Some(listener("http", endpoints.http.to_string())),
+                Some(listener("rpc", endpoints.rpc.display().to_string())),
+                endpoints
+                    .rpc_tcp
+                    .map(|address| listener("rpc_tcp", address.to_string())),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
             usage: usage.as_ref().map(messages::usage),
             conditions: conditions.into_iter().map(messages::condition).collect(),
         }))

@@ -149,6 +149,7 @@ mod tests {
             workspace: String::new(),
             reference: String::new(),
             store: "file:///s".to_owned(),
+            repository: String::new(),
             parameters: String::new(),
         };
         let (operation, _) = operations
@@ -197,6 +198,7 @@ mod tests {
             workspace: String::new(),
             reference: String::new(),
             store: "file:///s".to_owned(),
+            repository: String::new(),
             parameters: String::new(),
         };
         let (operation, _) = operations

@@ -2,15 +2,16 @@
 
 use std::ops::ControlFlow;
 
-use cairn_api::convert;
 use cairn_api::proto::snapshots_server::Snapshots;
 use cairn_api::proto::{
-    self, CreateSnapshotRequest, CreateSnapshotResponse, DiffRequest, DiffResponse, ForkRequest,
-    ForkResponse, GetSnapshotRequest, GetSnapshotResponse, HistoryRequest, HistoryResponse, RestoreRequest,
-    RestoreResponse,
+    self, CreateSnapshotRequest, CreateSnapshotResponse, DeleteSnapshotRequest, DeleteSnapshotResponse,
+    DiffRequest, DiffResponse, ForkRequest, ForkResponse, GetSnapshotRequest, GetSnapshotResponse,
+    HistoryRequest, HistoryResponse, NewPin as NewPinMessage, RestoreRequest, RestoreResponse,
+    SetLabelsRequest, SetLabelsResponse,
 };
+use cairn_api::{ApiError, convert};
 use cairn_types::{SnapshotReference, WorkspaceName};
-use cairn_vfs::control::{Difference, NewSnapshot};
+use cairn_vfs::control::{Difference, LabelChanges, NewPin, NewSnapshot};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -49,10 +50,19 @@ impl Snapshots for Service {
             note: request.note,
             tags: convert::tags(&request.tags)?,
         };
-        let taken = self.run(move |volumes| volumes.snapshot(&name, new)).await?;
-        tracing::info!(workspace = request.workspace, snapshot = %taken.id, "took a snapshot");
+        let key = request.key;
+        let (taken, is_new) = self
+            .run(move |volumes| match key.is_empty() {
+                true => Ok((volumes.snapshot(&name, new)?, true)),
+                false => volumes.snapshot_once(&name, new, &key),
+            })
+            .await?;
+        if is_new {
+            tracing::info!(workspace = request.workspace, snapshot = %taken.id, "took a snapshot");
+        }
         Ok(Response::new(CreateSnapshotResponse {
             snapshot: Some(messages::snapshot(&taken)),
+            existing: !is_new,
         }))
     }
 
@@ -111,6 +121,51 @@ impl Snapshots for Service {
         Ok(Response::new(RestoreResponse {
             snapshot: Some(messages::snapshot(&snapshot)),
             safety: Some(messages::snapshot(&safety)),
+        }))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<DeleteSnapshotRequest>,
+    ) -> Result<Response<DeleteSnapshotResponse>, Status> {
+        let DeleteSnapshotRequest { workspace, reference } = request.into_inner();
+        let (name, reference) = named(&workspace, &reference)?;
+        let deleted = self
+            .run(move |volumes| volumes.delete_snapshot(&name, &reference))
+            .await?;
+        tracing::info!(workspace, snapshot = %deleted.id, "deleted a snapshot");
+        Ok(Response::new(DeleteSnapshotResponse {
+            snapshot: Some(messages::snapshot(&deleted)),
+        }))
+    }
+
+    async fn set_labels(
+        &self,
+        request: Request<SetLabelsRequest>,
+    ) -> Result<Response<SetLabelsResponse>, Status> {
+        let request = request.into_inner();
+        let (name, reference) = named(&request.workspace, &request.reference)?;
+        let pin = |pin: NewPinMessage| -> Result<NewPin, ApiError> {
+            Ok(NewPin {
+                reason: pin.reason,
+                expires: pin.expires.as_ref().map(convert::requested_time).transpose()?,
+            })
+        };
+        let changes = LabelChanges {
+            note: request.note,
+            add_tags: convert::tags(&request.add_tags)?,
+            remove_tags: convert::tags(&request.remove_tags)?,
+            pin: request.pin.map(pin).transpose()?,
+            unpin: request.unpin,
+            unpin_all: request.unpin_all,
+        };
+        let labelled = self
+            .run(move |volumes| volumes.set_labels(&name, &reference, changes))
+            .await?;
+        Ok(Response::new(SetLabelsResponse {
+            snapshot: Some(messages::snapshot(&labelled.snapshot)),
+            pin: labelled.pin,
+            unpinned: labelled.unpinned,
         }))
     }
 

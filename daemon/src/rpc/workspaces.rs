@@ -5,11 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use cairn_api::convert;
 use cairn_api::proto::workspaces_server::Workspaces;
 use cairn_api::proto::{
-    CreateWorkspaceRequest, CreateWorkspaceResponse, DeleteWorkspaceRequest, DeleteWorkspaceResponse,
-    GetWorkspaceRequest, GetWorkspaceResponse, ListWorkspacesRequest, ListWorkspacesResponse,
-    MountInfoRequest, MountInfoResponse,
+    self, CheckUsageRequest, CheckUsageResponse, CreateWorkspaceRequest, CreateWorkspaceResponse,
+    DeleteWorkspaceRequest, DeleteWorkspaceResponse, GetWorkspaceRequest, GetWorkspaceResponse,
+    ListWorkspacesRequest, ListWorkspacesResponse, MountInfoRequest, MountInfoResponse, SetCapacityRequest,
+    SetCapacityResponse, SetExportPolicyRequest, SetExportPolicyResponse,
 };
-use cairn_vfs::control::NewWorkspace;
+use cairn_vfs::control::{CapacityLimits, NewWorkspace};
 use tonic::{Request, Response, Status};
 
 use super::{Service, messages};
@@ -28,7 +29,10 @@ impl Workspaces for Service {
             gid: request.gid,
             mode: convert::root_mode(request.mode)?,
         };
-        let created = self.run(move |volumes| volumes.create_workspace(new)).await?;
+        let limits = limits(request.limits.as_ref());
+        let created = self
+            .run(move |volumes| volumes.create_limited_workspace(new, limits))
+            .await?;
         tracing::info!(workspace = %created.name, "created a workspace");
         Ok(Response::new(CreateWorkspaceResponse {
             workspace: Some(messages::workspace(&created)),
@@ -69,6 +73,52 @@ impl Workspaces for Service {
         Ok(Response::new(DeleteWorkspaceResponse {}))
     }
 
+    async fn set_capacity(
+        &self,
+        request: Request<SetCapacityRequest>,
+    ) -> Result<Response<SetCapacityResponse>, Status> {
+        let request = request.into_inner();
+        let name = convert::workspace_name(&request.name)?;
+        let limits = limits(request.limits.as_ref());
+        let changed = self
+            .run(move |volumes| volumes.set_capacity(&name, limits))
+            .await?;
+        tracing::info!(workspace = %changed.name, ?limits, "changed what a workspace may hold");
+        Ok(Response::new(SetCapacityResponse {
+            workspace: Some(messages::workspace(&changed)),
+        }))
+    }
+
+    async fn set_export_policy(
+        &self,
+        request: Request<SetExportPolicyRequest>,
+    ) -> Result<Response<SetExportPolicyResponse>, Status> {
+        let request = request.into_inner();
+        let name = convert::workspace_name(&request.name)?;
+        let policy = convert::export_policy(request.policy.as_ref())?;
+        let changed = self
+            .run(move |volumes| volumes.set_export_policy(&name, policy))
+            .await?;
+        tracing::info!(workspace = %changed.name, "changed who may mount a workspace");
+        Ok(Response::new(SetExportPolicyResponse {
+            workspace: Some(messages::workspace(&changed)),
+        }))
+    }
+
+    async fn check_usage(
+        &self,
+        request: Request<CheckUsageRequest>,
+    ) -> Result<Response<CheckUsageResponse>, Status> {
+        let name = convert::workspace_name(&request.into_inner().name)?;
+        let check = self.run(move |volumes| volumes.check_usage(&name)).await?;
+        Ok(Response::new(CheckUsageResponse {
+            recorded_inodes: check.recorded.inodes,
+            recorded_bytes: check.recorded.bytes,
+            counted_inodes: check.counted.inodes,
+            counted_bytes: check.counted.bytes,
+        }))
+    }
+
     async fn mount_info(
         &self,
         request: Request<MountInfoRequest>,
@@ -90,8 +140,13 @@ impl Workspaces for Service {
     }
 }
 
+fn limits(message: Option<&proto::CapacityLimits>) -> CapacityLimits {
+    let (bytes, inodes) = convert::limits(message);
+    CapacityLimits { bytes, inodes }
+}
+
 /// An address at which this node reaches a listener: a wildcard is reached over loopback.
-fn reachable(address: IpAddr) -> IpAddr {
+pub(super) fn reachable(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(any) if any.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(any) if any.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -101,7 +156,7 @@ fn reachable(address: IpAddr) -> IpAddr {
 
 /// Options of nfs(5). Both ports are given, so that no portmapper is asked; there is no lock manager, so locks are local
 /// (`nolock`); `hard` waits for a daemon that restarts, instead of failing the application.
-fn mount_options(server: IpAddr, port: u16) -> Vec<String> {
+pub(super) fn mount_options(server: IpAddr, port: u16) -> Vec<String> {
     let (transport, mount_transport) = match server {
         IpAddr::V4(_) => ("tcp", "tcp"),
         IpAddr::V6(_) => ("proto=tcp6", "tcp6"),

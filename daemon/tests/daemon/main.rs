@@ -7,8 +7,13 @@
 )]
 
 mod archives;
+mod authority;
 mod boot;
 mod control;
+mod controlled_directories;
+mod controllers;
 mod harness;
 mod http;
+mod ledger_kills;
+mod tls;
 mod travel;

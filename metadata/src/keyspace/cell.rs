@@ -11,7 +11,7 @@ use cairn_types::LogPosition;
 use super::codec::{DecodeError, Reader};
 
 /// The format that this code reads and writes.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 pub(crate) const FORMAT_KEY: &[u8] = b"Fv";
 pub(crate) const CHECKPOINT_KEY: &[u8] = b"Fc";

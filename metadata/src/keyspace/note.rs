@@ -21,11 +21,17 @@ pub(crate) fn note_key(branch: BranchId, epoch: Epoch, inode: InodeId) -> Vec<u8
 
 /// The inode of a note's key.
 pub(crate) fn decode_note_key(key: &[u8]) -> Result<InodeId, DecodeError> {
+    decode_note(key).map(|(_, inode)| inode)
+}
+
+/// The epoch and the inode of a note's key.
+pub(crate) fn decode_note(key: &[u8]) -> Result<(Epoch, InodeId), DecodeError> {
     let mut reader = Reader::new("change note key", key);
-    reader.take(17)?;
+    reader.take(9)?;
+    let epoch = Epoch(u64::from_be_bytes(reader.array()?));
     let inode = InodeId(u64::from_be_bytes(reader.array()?));
     reader.end()?;
-    Ok(inode)
+    Ok((epoch, inode))
 }
 
 /// The key of a branch's bound.

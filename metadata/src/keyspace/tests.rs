@@ -16,8 +16,8 @@ use super::dirent::{self, DirentRecord};
 use super::extent::ExtentRecord;
 use super::import::ImportRecord;
 use super::inode::{self, InodeRecord, kind_code, kind_of};
-use super::snapshot::{self, Origin, SnapshotRecord};
-use super::volume::{self, VolumeRecord};
+use super::snapshot::{self, KeyRecord, Origin, PinRecord, SnapshotRecord};
+use super::volume::{self, CapacityLimits, VolumeRecord};
 use super::{
     ObjectKind, Version, body, head_key, history_key, history_prefix, import, note, prefix_end, reply,
 };
@@ -27,6 +27,7 @@ use crate::store::Store;
 use crate::transaction::Transaction;
 use crate::view::Lineage;
 
+mod ledger;
 mod properties;
 
 /// The bytes that hexadecimal digits stand for; white space is free.
@@ -431,7 +432,7 @@ fn branches_and_usage() {
 
 #[test]
 fn cells() {
-    assert_eq!(cell::FORMAT_VERSION, 2);
+    assert_eq!(cell::FORMAT_VERSION, 3);
     assert_eq!(cell::decode_format(&hex("04030201")), Ok(0x0102_0304));
     assert_eq!(
         cell::decode_checkpoint(&hex("0807060504030201")),
@@ -457,7 +458,7 @@ fn cells() {
         pairs,
         [
             ("4663".to_owned(), "0807060504030201".to_owned()),
-            ("4676".to_owned(), "02000000".to_owned())
+            ("4676".to_owned(), "03000000".to_owned())
         ]
     );
 }
@@ -480,6 +481,10 @@ fn some_volume() -> VolumeRecord {
             read_only: true,
             privileged_port: false,
         },
+        limits: CapacityLimits {
+            bytes: Some(0x7172_7374),
+            inodes: Some(0x8182),
+        },
     }
 }
 
@@ -487,7 +492,7 @@ fn some_volume() -> VolumeRecord {
 fn volumes() {
     let record = some_volume();
     let start =
-        "01 0807060504030201 1817161514131211 0201000000000000 0403000000000000 ffffffffffffffff 08070605";
+        "02 0807060504030201 1817161514131211 0201000000000000 0403000000000000 ffffffffffffffff 08070605";
     assert_bytes(
         &record.encode(),
         &format!(
@@ -496,10 +501,18 @@ fn volumes() {
             01 303132333435363738393a3b3c3d3e3f
             01 54535251 64636261 01 00
             0200 04 18 0a010200 06 21 20010db8000000000000000000000000
-            0700 612e622d635f31"
+            0700 612e622d635f31 7473727100000000 8281000000000000"
         ),
     );
     assert_eq!(VolumeRecord::decode(&record.encode()), Ok(record.clone()));
+    let mut layout_1 = record.encode();
+    layout_1[0] = 1;
+    layout_1.truncate(layout_1.len() - 16);
+    let unlimited = VolumeRecord {
+        limits: CapacityLimits::default(),
+        ..record.clone()
+    };
+    assert_eq!(VolumeRecord::decode(&layout_1), Ok(unlimited));
 
     let plain = VolumeRecord {
         name: WorkspaceName::new("w").unwrap(),
@@ -512,12 +525,15 @@ fn volumes() {
             privileged_port: true,
             ..record.policy.clone()
         },
+        limits: CapacityLimits::default(),
         ..record
     };
     let no_id = format!("00 {}", "00".repeat(16));
     assert_bytes(
         &plain.encode(),
-        &format!("{start} {no_id} {no_id} 02 54535251 64636261 00 01 0000 0100 77"),
+        &format!(
+            "{start} {no_id} {no_id} 02 54535251 64636261 00 01 0000 0100 77 ffffffffffffffff ffffffffffffffff"
+        ),
     );
     assert_eq!(VolumeRecord::decode(&plain.encode()), Ok(plain.clone()));
     let squash_none = VolumeRecord {
@@ -547,23 +563,43 @@ fn some_snapshot() -> SnapshotRecord {
         parent: Some(id(0x30)),
         note: "é".to_owned(),
         tags: vec![Tag::new("a").unwrap(), Tag::new("b:c").unwrap()],
+        pins: vec![
+            PinRecord {
+                number: 1,
+                created: Timestamp::new(0x51, 1),
+                expires: None,
+                reason: String::new(),
+            },
+            PinRecord {
+                number: 7,
+                created: Timestamp::new(0x52, 2),
+                expires: Some(Timestamp::new(0x53, 3)),
+                reason: "é".to_owned(),
+            },
+        ],
+        key: Some("k".to_owned()),
     }
 }
 
 #[test]
 fn snapshots() {
     let record = some_snapshot();
-    let start = "01 101112131415161718191a1b1c1d1e1f 0807060504030201 3837363534333231";
+    let start = "02 101112131415161718191a1b1c1d1e1f 0807060504030201 3837363534333231";
     let middle = "ffffffffffffffff 08070605 0201000000000000 0403000000000000";
     assert_bytes(
         &record.encode(),
         &format!(
             "{start} 02 {middle} 01 303132333435363738393a3b3c3d3e3f
-            0200 c3a9 0200 0100 61 0300 623a63"
+            0200 c3a9 0200 0100 61 0300 623a63
+            0200 0100000000000000 5100000000000000 01000000 00 000000000000000000000000 0000
+            0700000000000000 5200000000000000 02000000 01 530000000000000003000000 0200 c3a9
+            01 0100 6b"
         ),
     );
     assert_eq!(SnapshotRecord::decode(&record.encode()), Ok(record.clone()));
     let plain = SnapshotRecord {
+        pins: Vec::new(),
+        key: None,
         origin: Origin::Requested,
         parent: None,
         note: String::new(),
@@ -572,9 +608,24 @@ fn snapshots() {
     };
     assert_bytes(
         &plain.encode(),
-        &format!("{start} 01 {middle} 00 {} 0000 0000", "00".repeat(16)),
+        &format!(
+            "{start} 01 {middle} 00 {} 0000 0000 0000 00 0000",
+            "00".repeat(16)
+        ),
     );
-    assert_eq!(SnapshotRecord::decode(&plain.encode()), Ok(plain));
+    assert_eq!(SnapshotRecord::decode(&plain.encode()), Ok(plain.clone()));
+    let mut layout_1 = plain.encode();
+    layout_1[0] = 1;
+    layout_1.truncate(layout_1.len() - 5);
+    assert_eq!(SnapshotRecord::decode(&layout_1), Ok(plain));
+
+    let key = KeyRecord {
+        sequence: 0x4142,
+        digest: id(0x60).0,
+    };
+    assert_bytes(&snapshot::request_key(VOLUME, "ab"), "4b 2122232425262728 6162");
+    assert_bytes(&key.encode(), "4241000000000000 606162636465666768696a6b6c6d6e6f");
+    assert_eq!(KeyRecord::decode(&key.encode()), Ok(key));
 
     let place = snapshot::encode_place(VOLUME, 0x4142);
     assert_bytes(&place, "2827262524232221 4241000000000000");
@@ -636,14 +687,19 @@ fn times_in_volumes_and_snapshots_have_less_than_a_second_of_nanoseconds() {
 #[test]
 fn text_in_values_is_checked() {
     let mut volume = some_volume().encode();
-    let last = volume.len() - 1;
+    let last = volume.len() - 17;
     volume[last] = b'/';
     assert!(VolumeRecord::decode(&volume).is_err(), "no name of a workspace");
-    let mut snapshot = some_snapshot().encode();
-    let last = snapshot.len() - 1;
+    let plain = SnapshotRecord {
+        pins: Vec::new(),
+        key: None,
+        ..some_snapshot()
+    };
+    let mut snapshot = plain.encode();
+    let last = snapshot.len() - 6;
     snapshot[last] = b' ';
     assert!(SnapshotRecord::decode(&snapshot).is_err(), "no tag");
-    let note = snapshot.len() - 12;
+    let note = last - 11;
     snapshot[last] = b'c';
     assert_eq!(snapshot[note], 0xc3);
     snapshot[note] = 0xff;

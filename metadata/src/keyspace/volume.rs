@@ -1,10 +1,10 @@
 //! Volumes and their names.
 //!
-//! Volume (`V`, volume u64): layout u8 (1), head branch u64, inode numbers below this are or may be in use u64, next snapshot
+//! Volume (`V`, volume u64): layout u8 (2), head branch u64, inode numbers below this are or may be in use u64, next snapshot
 //! sequence u64, snapshots u64, created i64 and u32, the snapshot that the live tree was last equal to (flag u8, id 16 bytes),
 //! the snapshot that it was forked from (the same), squash u8 (0 none, 1 root, 2 all), anonymous uid u32 and gid u32, read-only u8,
 //! privileged port u8, allowed networks (u16 count; each: family u8 (4 or 6), prefix length u8, address 4 or 16 bytes),
-//! name (u16 and ASCII).
+//! name (u16 and ASCII), most bytes u64 and most inodes u64 of the live tree (2^64 - 1: any number). Layout 1 ends behind the name.
 //! Name (`N`, name): volume u64.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -35,7 +35,23 @@ pub struct VolumeRecord {
     pub forked_from: Option<SnapshotId>,
     /// Who may mount it.
     pub policy: ExportPolicy,
+    /// What the live tree may hold.
+    pub limits: CapacityLimits,
 }
+
+/// What the live tree of a volume may hold. `None`: any number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CapacityLimits {
+    /// Sum of the sizes of its regular files, in bytes, below 2^64 - 1.
+    pub bytes: Option<u64>,
+    /// Inodes, the root included, below 2^64 - 1.
+    pub inodes: Option<u64>,
+}
+
+/// The layout that is written.
+const LAYOUT: u8 = 2;
+/// Stands for no limit.
+const UNLIMITED: u64 = u64::MAX;
 
 pub(crate) const VOLUMES: u8 = b'V';
 
@@ -138,7 +154,7 @@ fn read_policy(reader: &mut Reader<'_>) -> Result<ExportPolicy, DecodeError> {
 impl VolumeRecord {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::with_capacity(160);
-        writer.u8(1);
+        writer.u8(LAYOUT);
         writer.u64(self.head.0);
         writer.u64(self.inodes_reserved.0);
         writer.u64(self.next_snapshot);
@@ -148,13 +164,16 @@ impl VolumeRecord {
         write_id(&mut writer, self.forked_from);
         write_policy(&mut writer, &self.policy);
         writer.short_bytes(self.name.as_str().as_bytes());
+        writer.u64(self.limits.bytes.unwrap_or(UNLIMITED));
+        writer.u64(self.limits.inodes.unwrap_or(UNLIMITED));
         writer.finish()
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new("volume", bytes);
         let error = reader.error();
-        if reader.u8()? != 1 {
+        let layout = reader.u8()?;
+        if !(1..=LAYOUT).contains(&layout) {
             return Err(error);
         }
         let head = BranchId(reader.u64()?);
@@ -167,6 +186,14 @@ impl VolumeRecord {
         let policy = read_policy(&mut reader)?;
         let error = reader.error();
         let name = WorkspaceName::new(reader.short_text()?).map_err(|_| error)?;
+        let limit = |value| (value != UNLIMITED).then_some(value);
+        let limits = match layout {
+            1 => CapacityLimits::default(),
+            _ => CapacityLimits {
+                bytes: limit(reader.u64()?),
+                inodes: limit(reader.u64()?),
+            },
+        };
         reader.end()?;
         Ok(VolumeRecord {
             name,
@@ -178,6 +205,7 @@ impl VolumeRecord {
             last_snapshot,
             forked_from,
             policy,
+            limits,
         })
     }
 }

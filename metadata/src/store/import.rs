@@ -294,7 +294,7 @@ impl Store {
         let _catalogue = self.catalogue.lock();
         let mut after = volume.clone();
         let mut batch = Batch::default();
-        let safety = add_snapshot(&mut after, safety, &mut batch);
+        let safety = add_snapshot(&mut after, safety, None, &mut batch);
         batch.put(branch::branch_key(after.record.head), after.branch.encode());
         batch.delete(import::import_key(&after.record.name));
         let lineage = Lineage::live(&*self.engine, import.branch)?;
@@ -331,7 +331,7 @@ impl Store {
         // The imported state follows from nothing that the volume was.
         open.record.last_snapshot = None;
         open.branch.volume = open.id;
-        let snapshot = add_snapshot(open, details, batch);
+        let snapshot = add_snapshot(open, details, None, batch);
         batch.put(branch::usage_key(import.branch), open.usage.encode());
         batch.delete_range(
             import::upward_key(import.branch, InodeId(0)),

@@ -1,48 +1,84 @@
-//! Branches that somebody reads: the sweep leaves them, and what they descend from, alone.
+//! Points that somebody reads: the sweep leaves what can be seen at them alone, and the branches that they descend from.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cairn_types::{BranchId, SnapshotId, VolumeId};
+use cairn_types::{SnapshotId, VolumeId};
 use parking_lot::Mutex;
 
 use super::Store;
 use crate::error::MetadataError;
+use crate::keyspace::branch::Point;
 use crate::keyspace::snapshot::SnapshotRecord;
 
-/// How many pins each branch has.
+/// What somebody does with a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PinUse {
+    /// Reads it as a whole, as a push does.
+    Reading,
+    /// Compares it with another one.
+    Comparing,
+}
+
+/// What is pinned, by number of the pin.
 #[derive(Default)]
-pub(super) struct Pins(Arc<Mutex<BTreeMap<BranchId, usize>>>);
+pub(super) struct Pins(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    next: u64,
+    held: BTreeMap<u64, Held>,
+}
+
+struct Held {
+    point: Point,
+    snapshot: Option<SnapshotId>,
+    purpose: PinUse,
+}
 
 impl Pins {
-    pub fn branches(&self) -> Vec<BranchId> {
-        self.0.lock().keys().copied().collect()
+    /// Every point that is pinned; one may come several times.
+    pub fn points(&self) -> Vec<Point> {
+        self.0.lock().held.values().map(|held| held.point).collect()
     }
 
-    fn pin(&self, branch: BranchId) -> BranchPin {
-        *self.0.lock().entry(branch).or_default() += 1;
-        BranchPin {
-            branch,
+    /// What is done with a snapshot now, each use once.
+    pub fn uses(&self, id: SnapshotId) -> Vec<PinUse> {
+        let inner = self.0.lock();
+        let of_it = inner.held.values().filter(|held| held.snapshot == Some(id));
+        let mut uses: Vec<PinUse> = of_it.map(|held| held.purpose).collect();
+        uses.sort_unstable();
+        uses.dedup();
+        uses
+    }
+
+    pub fn pin(&self, point: Point, snapshot: Option<SnapshotId>, purpose: PinUse) -> PointPin {
+        let mut inner = self.0.lock();
+        let number = inner.next;
+        inner.next += 1;
+        let held = Held {
+            point,
+            snapshot,
+            purpose,
+        };
+        inner.held.insert(number, held);
+        PointPin {
+            number,
             pins: self.0.clone(),
         }
     }
 }
 
-/// Keeps a branch and its ancestors from the sweep until it is dropped, and with their extents the segments of the log.
-pub struct BranchPin {
-    branch: BranchId,
-    pins: Arc<Mutex<BTreeMap<BranchId, usize>>>,
+/// Keeps a point from the sweep until it is dropped: what can be seen there, its branch with all ancestors, and with the extents
+/// the segments of the log.
+pub struct PointPin {
+    number: u64,
+    pins: Arc<Mutex<Inner>>,
 }
 
-impl Drop for BranchPin {
+impl Drop for PointPin {
     fn drop(&mut self) {
-        let mut pins = self.pins.lock();
-        if let Some(count) = pins.get_mut(&self.branch) {
-            *count -= 1;
-            if *count == 0 {
-                pins.remove(&self.branch);
-            }
-        }
+        self.pins.lock().held.remove(&self.number);
     }
 }
 
@@ -52,13 +88,15 @@ impl Store {
     pub fn pin_snapshot(
         &self,
         id: SnapshotId,
-    ) -> Result<Option<(VolumeId, SnapshotRecord, BranchPin)>, MetadataError> {
-        // Under this lock volumes are deleted and branches swept: a snapshot that is there now is pinned before either.
+        purpose: PinUse,
+    ) -> Result<Option<(VolumeId, SnapshotRecord, PointPin)>, MetadataError> {
+        // Under this lock snapshots and volumes are deleted and branches swept: a snapshot that is there now is pinned before any
+        // of that.
         let _catalogue = self.catalogue.lock();
         let Some((volume, record)) = self.snapshot(id)? else {
             return Ok(None);
         };
-        let pin = self.pins.pin(record.point.branch);
+        let pin = self.pins.pin(record.point, Some(id), purpose);
         Ok(Some((volume, record, pin)))
     }
 }

@@ -1,4 +1,7 @@
 //! What nothing refers to any more: finding it, and removing it a bounded step at a time.
+//!
+//! Whole branches go first ([`Store::sweep_branches`]), then single versions in those that stay ([`HistorySweep`]), and then it can
+//! be told which segments of the log are in use.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,13 +10,19 @@ use cairn_types::{BranchId, Extent, InodeId, SegmentId};
 use super::Store;
 use crate::engine::{Batch, Durability};
 use crate::error::MetadataError;
-use crate::keyspace::branch::{self, BranchRecord};
+use crate::keyspace::branch;
 use crate::keyspace::codec::DecodeError;
 use crate::keyspace::extent::ExtentRecord;
 use crate::keyspace::import;
 use crate::keyspace::note;
-use crate::keyspace::snapshot::{self, SnapshotRecord};
 use crate::keyspace::{HEAD_KEY_PREFIX, ObjectKind, Version, head_key, history_prefix, prefix_end};
+
+mod history;
+mod notes;
+mod uses;
+
+pub use history::{HistorySweep, Step};
+pub(super) use uses::Swept;
 
 /// Bytes that extents refer to, by segment of the hot log. Bytes that several versions refer to count several times: the
 /// figure tells whether a segment is in use, not how well.
@@ -40,32 +49,7 @@ impl Store {
     /// how many. Volumes must not be made, forked or restored meanwhile, which the catalogue lock sees to.
     pub fn sweep_branches(&self) -> Result<usize, MetadataError> {
         let _catalogue = self.catalogue.lock();
-        let mut branches = BTreeMap::new();
-        self.each(b"B", &mut |key, value| {
-            branches.insert(branch::decode_branch_key(key)?.0, BranchRecord::decode(value)?);
-            Ok(())
-        })?;
-        let mut referred: Vec<BranchId> = self.volumes()?.iter().map(|volume| volume.record.head).collect();
-        self.each(b"S", &mut |key, value| {
-            snapshot::decode_snapshot_key(key)?;
-            referred.push(SnapshotRecord::decode(value)?.point.branch);
-            Ok(())
-        })?;
-        referred.extend(self.pins.branches());
-        referred.extend(self.imports()?.iter().map(|(_, import)| import.branch));
-        let mut live = BTreeSet::new();
-        while let Some(id) = referred.pop() {
-            if live.insert(id.0)
-                && let Some(parent) = branches.get(&id.0).and_then(|record| record.parent)
-            {
-                referred.push(parent.branch);
-            }
-        }
-        let dead: Vec<BranchId> = branches
-            .keys()
-            .filter(|id| !live.contains(id))
-            .map(|id| BranchId(*id))
-            .collect();
+        let (_, dead) = self.branch_uses()?;
         for id in &dead {
             let mut batch = Batch::default();
             batch.delete_range(head_key(*id, &[]), prefix_end(&head_key(*id, &[])));
@@ -87,28 +71,65 @@ impl Store {
         Ok(dead.len())
     }
 
-    /// Which segments of the hot log the extents of any version of any branch refer to. Reads all metadata.
-    pub fn segments_in_use(&self) -> Result<SegmentUse, MetadataError> {
+    /// Which segments of the hot log the extents of any version of any branch refer to. Reads all metadata. After each run of
+    /// versions `pause` is told how many it were, and may take its time; if it says no, the answer is `None`.
+    pub fn segments_in_use(
+        &self,
+        pause: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<Option<SegmentUse>, MetadataError> {
+        /// Versions between two pauses.
+        const RUN: u64 = 4096;
         let mut used = SegmentUse::new();
-        for (family, epoch_bytes) in [(b"H", 0), (b"h", EPOCH_BYTES)] {
-            self.each(family, &mut |key, value| {
-                if key.get(KIND_OFFSET) != Some(&(ObjectKind::Extent as u8)) {
-                    return Ok(());
+        let mut seen = 0;
+        for (family, epoch_bytes) in [(b'H', 0), (b'h', EPOCH_BYTES)] {
+            let (mut from, to) = (vec![family], prefix_end(&[family]));
+            loop {
+                let pairs = self.engine.scan(&from, &to, RUN as usize)?;
+                for (key, value) in &pairs {
+                    count_extent(key, value, epoch_bytes, &mut used)?;
                 }
-                let malformed = DecodeError {
-                    what: "extent key",
-                    offset: key.len(),
-                };
-                let end = key.len().checked_sub(epoch_bytes).ok_or(malformed)?;
-                let body = key.get(HEAD_KEY_PREFIX..end).ok_or(malformed)?;
-                if let Some(value) = Version::decode(value)?.value
-                    && let Extent::Log(slice) = ExtentRecord::decode(body, value)?.extent
-                {
-                    *used.entry(slice.segment()).or_default() += u64::from(slice.length());
+                seen += pairs.len() as u64;
+                if seen >= RUN {
+                    if !pause(seen) {
+                        return Ok(None);
+                    }
+                    seen = 0;
                 }
-                Ok(())
-            })?;
+                match pairs.last() {
+                    Some((last, _)) if pairs.len() == RUN as usize => from = [last, [0].as_slice()].concat(),
+                    _ => break,
+                }
+            }
         }
-        Ok(used)
+        Ok(Some(used))
     }
 }
+
+/// Adds the bytes of an extent to those of its segment; of another object, nothing.
+fn count_extent(
+    key: &[u8],
+    value: &[u8],
+    epoch_bytes: usize,
+    used: &mut SegmentUse,
+) -> Result<(), MetadataError> {
+    if key.get(KIND_OFFSET) != Some(&(ObjectKind::Extent as u8)) {
+        return Ok(());
+    }
+    let malformed = DecodeError {
+        what: "extent key",
+        offset: key.len(),
+    };
+    let end = key.len().checked_sub(epoch_bytes).ok_or(malformed)?;
+    let body = key.get(HEAD_KEY_PREFIX..end).ok_or(malformed)?;
+    if let Some(value) = Version::decode(value)?.value
+        && let Extent::Log(slice) = ExtentRecord::decode(body, value)?.extent
+    {
+        *used.entry(slice.segment()).or_default() += u64::from(slice.length());
+    }
+    Ok(())
+}
+
+/// Branches by id.
+type Branches<T> = BTreeMap<BranchId, T>;
+/// Ends of epochs.
+type Epochs = BTreeSet<cairn_types::Epoch>;

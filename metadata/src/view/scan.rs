@@ -222,7 +222,8 @@ impl<'a> Cursor<'a> {
     }
 }
 
-fn split_history(key: &Bytes) -> Result<(Bytes, Epoch), MetadataError> {
+/// The body and the last epoch of a history key.
+pub(crate) fn split_history(key: &Bytes) -> Result<(Bytes, Epoch), MetadataError> {
     let malformed = DecodeError {
         what: "history key",
         offset: key.len(),

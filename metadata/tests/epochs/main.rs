@@ -12,6 +12,7 @@ use proptest::strategy::{Just, Strategy};
 use proptest::test_runner::{Config, TestRunner};
 
 mod concurrent;
+mod minimal;
 mod travel;
 mod tree;
 mod world;
@@ -54,7 +55,10 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (which(), which()).prop_map(|(volume, snapshot)| Step::Restore(volume, snapshot)),
         3 => (which(), which()).prop_map(|(volume, snapshot)| Step::Fork(volume, snapshot)),
         1 => which().prop_map(Step::Delete),
+        3 => (which(), which()).prop_map(|(volume, snapshot)| Step::DeleteSnapshot(volume, snapshot)),
+        1 => which().prop_map(Step::Release),
         1 => Just(Step::Sweep),
+        2 => (0..40usize).prop_map(Step::SweepOn),
         1 => Just(Step::Reopen),
         1 => Just(Step::PowerCut),
     ]
@@ -74,6 +78,7 @@ fn run(place: Place, steps: &[Step]) {
         }
     }
     world.check();
+    minimal::check_bare(world);
 }
 
 #[test]

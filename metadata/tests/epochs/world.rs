@@ -6,13 +6,14 @@ use std::sync::Arc;
 use cairn_metadata::engine::memory::MemoryEngine;
 use cairn_metadata::engine::rocks::{RocksEngine, RocksSettings};
 use cairn_metadata::engine::{Durability, Engine};
-use cairn_metadata::store::{OpenVolume, SnapshotDetails};
+use cairn_metadata::store::{Deletion, HistorySweep, OpenVolume, PointPin, SnapshotDetails, SnapshotUser};
 use cairn_metadata::{
-    Lineage, MetadataError, Origin, Point, SnapshotRecord, Store, Transaction, Usage, View, VolumeRecord,
+    CapacityLimits, Lineage, MetadataError, Origin, Point, SnapshotRecord, Store, Usage, View, VolumeRecord,
 };
-use cairn_types::{BranchId, ExportPolicy, InodeId, SnapshotId, Timestamp, VolumeId, WorkspaceName};
+use cairn_types::{BranchId, Epoch, ExportPolicy, InodeId, SnapshotId, Timestamp, VolumeId, WorkspaceName};
 use tempfile::TempDir;
 
+use crate::minimal;
 use crate::tree::{Change, FIRST_LATE, Tree};
 
 /// Most volumes at once.
@@ -34,7 +35,13 @@ pub enum Step {
     Restore(usize, usize),
     Fork(usize, usize),
     Delete(usize),
+    /// The volume, and which of its snapshots.
+    DeleteSnapshot(usize, usize),
+    /// Lets go of the ended epochs of a volume that are pinned.
+    Release(usize),
     Sweep,
+    /// So many steps of a sweep that goes on beside everything else.
+    SweepOn(usize),
     Reopen,
     /// Only the engine in memory has one; another is closed and opened.
     PowerCut,
@@ -78,6 +85,7 @@ fn record(number: u64) -> VolumeRecord {
         last_snapshot: None,
         forked_from: None,
         policy: ExportPolicy::default(),
+        limits: CapacityLimits::default(),
     }
 }
 
@@ -107,14 +115,24 @@ pub fn plain_fork(store: &Store, from: &SnapshotRecord, number: u64) -> OpenVolu
     store.fork_volume(record(number), from).unwrap().unwrap()
 }
 
+/// A pin that can be part of a model.
+#[derive(Clone)]
+struct Pinned(#[allow(dead_code, reason = "held, not read")] Arc<PointPin>);
+
+impl std::fmt::Debug for Pinned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pinned")
+    }
+}
+
 /// A volume as it should be.
 #[derive(Debug, Clone)]
 struct Volume {
     open: OpenVolume,
     live: Tree,
     snapshots: Vec<(SnapshotRecord, Tree)>,
-    /// Ends of epochs that no snapshot keeps. Their branches live as long as the volume.
-    points: Vec<(Point, Tree)>,
+    /// Ends of epochs that no snapshot keeps, pinned.
+    points: Vec<(Point, Tree, Pinned)>,
     /// The next inode number: never taken back, and handed on to forks.
     fresh: u64,
 }
@@ -136,6 +154,8 @@ pub struct World {
     durable: Model,
     /// Numbers for names and ids.
     next: u64,
+    /// A sweep that is under way.
+    sweep: Option<HistorySweep>,
 }
 
 impl World {
@@ -147,6 +167,7 @@ impl World {
             model: Model::default(),
             durable: Model::default(),
             next: 1,
+            sweep: None,
         };
         world.create();
         world
@@ -196,6 +217,19 @@ impl World {
         self.durable = self.model.clone();
     }
 
+    /// Deletes all volumes but the first and all its snapshots, sweeps, and tells what is stored.
+    pub fn strip(mut self) -> (Store, Option<OpenVolume>) {
+        while self.delete(1 % self.model.volumes.len()) {}
+        self.step(&Step::Release(0));
+        while !self.model.volumes[0].snapshots.is_empty() {
+            assert!(self.delete_snapshot(0, 0));
+        }
+        self.sweep();
+        self.check();
+        let open = self.model.volumes.pop().map(|volume| volume.open);
+        (self.store.take().unwrap(), open)
+    }
+
     /// Does a step; tells whether it may have changed what anybody but the volume's live tree shows.
     pub fn step(&mut self, step: &Step) -> bool {
         let count = self.model.volumes.len();
@@ -220,15 +254,30 @@ impl World {
             Step::EndEpoch(volume) => {
                 let store = self.store.as_ref().unwrap();
                 let volume = &mut self.model.volumes[volume % count];
-                let point = store.end_epoch(&mut volume.open).unwrap();
-                volume.points.push((point, volume.live.clone()));
+                let (point, pin) = store.end_epoch(&mut volume.open).unwrap();
+                let pin = Pinned(Arc::new(pin));
+                volume.points.push((point, volume.live.clone(), pin));
                 false
             }
             Step::Restore(volume, snapshot) => self.restore(volume % count, *snapshot),
             Step::Fork(volume, snapshot) => self.fork(volume % count, *snapshot),
             Step::Delete(volume) => self.delete(volume % count),
+            Step::DeleteSnapshot(volume, snapshot) => self.delete_snapshot(volume % count, *snapshot),
+            Step::Release(volume) => {
+                let id = self.model.volumes[volume % count].open.id;
+                self.model.volumes[volume % count].points.clear();
+                let durable = self.durable.volumes.iter_mut();
+                durable
+                    .filter(|volume| volume.open.id == id)
+                    .for_each(|volume| volume.points.clear());
+                false
+            }
             Step::Sweep => {
                 self.sweep();
+                true
+            }
+            Step::SweepOn(steps) => {
+                self.sweep_on(*steps);
                 true
             }
             Step::Reopen => {
@@ -251,7 +300,7 @@ impl World {
         let engine = store.engine();
         let volume = &mut self.model.volumes[volume];
         let lineage = Lineage::live(engine, volume.open.record.head).unwrap();
-        let mut transaction = Transaction::new(engine, &lineage, volume.open.branch.epoch);
+        let mut transaction = store.transaction(&lineage, volume.open.branch.epoch);
         for change in changes {
             volume.live.change(&mut transaction, change, &mut volume.fresh);
         }
@@ -330,6 +379,91 @@ impl World {
         true
     }
 
+    fn delete_snapshot(&mut self, volume: usize, snapshot: usize) -> bool {
+        let snapshots = &self.model.volumes[volume].snapshots;
+        if snapshots.is_empty() {
+            return false;
+        }
+        let index = snapshot % snapshots.len();
+        let record = snapshots[index].0.clone();
+        let mut forks: Vec<SnapshotUser> = Vec::new();
+        for other in &self.model.volumes {
+            if other.open.record.forked_from == Some(record.id) {
+                forks.push(SnapshotUser::Fork(other.open.record.name.clone()));
+            }
+        }
+        let store = self.store.as_ref().unwrap();
+        let open = &mut self.model.volumes[volume].open;
+        let now = Timestamp::default();
+        let outcome = store.delete_snapshot(open, record.id, now).unwrap();
+        if !forks.is_empty() {
+            assert_eq!(outcome, Deletion::InUse(forks));
+            return false;
+        }
+        assert_eq!(outcome, Deletion::Deleted(record.clone()));
+        assert_eq!(store.snapshot(record.id).unwrap(), None);
+        assert_eq!(
+            store.delete_snapshot(open, record.id, now).unwrap(),
+            Deletion::Absent
+        );
+        let refused = store.restore(open, &record, details(0));
+        assert!(
+            matches!(refused, Err(MetadataError::SnapshotGone { .. })),
+            "{refused:?}"
+        );
+        self.model.volumes[volume].snapshots.remove(index);
+        self.durable = self.model.clone();
+        true
+    }
+
+    /// Goes on with the sweep that is under way, or begins one.
+    fn sweep_on(&mut self, steps: usize) {
+        let store = self.store.as_ref().unwrap();
+        let mut sweep = match self.sweep.take() {
+            Some(sweep) => sweep,
+            None => store.plan_history_sweep(steps.is_multiple_of(2)).unwrap(),
+        };
+        for _ in 0..steps {
+            let Some(step) = sweep.step(store, 1 + steps % 7).unwrap() else {
+                return;
+            };
+            if let Some((branch, bodies)) = step.hiding {
+                // The branch may have been left since the plan was made.
+                if self
+                    .model
+                    .volumes
+                    .iter()
+                    .any(|volume| volume.open.record.head == branch)
+                {
+                    let lineage = Lineage::live(store.engine(), branch).unwrap();
+                    store.drop_hiding(&lineage, &bodies).unwrap();
+                }
+            }
+        }
+        self.sweep = Some(sweep);
+    }
+
+    /// Sweeps all there is to sweep, and checks that nothing is left which nobody can see.
+    fn sweep_history(&mut self) {
+        self.sweep = Some(self.store().plan_history_sweep(true).unwrap());
+        while self.sweep.is_some() {
+            self.sweep_on(5);
+        }
+        let store = self.store.as_ref().unwrap();
+        let mut states: Vec<(BranchId, Option<Epoch>)> = Vec::new();
+        for volume in &self.model.volumes {
+            states.push((volume.open.record.head, None));
+            let snapshots = volume.snapshots.iter().map(|(record, _)| record.point);
+            let points = snapshots.chain(volume.points.iter().map(|(point, ..)| *point));
+            states.extend(points.map(|point| (point.branch, Some(point.epoch))));
+        }
+        minimal::check(store, &states);
+        // Nothing has become invisible since.
+        let mut again = store.plan_history_sweep(false).unwrap();
+        assert_eq!(again.branches_left(), 0);
+        assert_eq!(again.step(store, 100).unwrap(), None);
+    }
+
     fn sweep(&mut self) {
         let live = self.model.live_branches();
         let dead: Vec<u64> = self
@@ -347,9 +481,15 @@ impl World {
             self.model.branches.remove(id);
         }
         assert_eq!(store.sweep_branches().unwrap(), 0, "nothing is left to sweep");
+        self.sweep_history();
     }
 
     fn reopen(&mut self) {
+        // Pins and sweeps go with the process.
+        self.sweep = None;
+        for volume in self.model.volumes.iter_mut().chain(&mut self.durable.volumes) {
+            volume.points.clear();
+        }
         // The store on disk can be open once only.
         self.store = None;
         self.store = Some(Store::open(self.place.open()).unwrap());
@@ -376,7 +516,10 @@ impl World {
                 .snapshots
                 .iter()
                 .map(|(record, tree)| (record.point, tree, "snapshot"));
-            let points = volume.points.iter().map(|(point, tree)| (*point, tree, "epoch"));
+            let points = volume
+                .points
+                .iter()
+                .map(|(point, tree, _)| (*point, tree, "epoch"));
             for (point, tree, what) in snapshots.chain(points) {
                 let engine = self.store().engine();
                 let lineage = Lineage::at(engine, point).unwrap();
@@ -394,7 +537,8 @@ impl World {
         for (number, volume) in self.model.volumes.iter().enumerate() {
             let snapshots = volume.snapshots.iter();
             states.extend(snapshots.map(|(record, tree)| (record.point, tree, number)));
-            states.extend(volume.points.iter().map(|(point, tree)| (*point, tree, number)));
+            let points = volume.points.iter();
+            states.extend(points.map(|(point, tree, _)| (*point, tree, number)));
         }
         for (index, (one, before, volume)) in states.iter().enumerate() {
             for other in [index, index + 1, index * 5 + 2] {
@@ -454,7 +598,8 @@ impl Model {
         let mut live = BTreeSet::new();
         for volume in &self.volumes {
             let snapshots = volume.snapshots.iter().map(|(record, _)| record.point.branch.0);
-            for mut id in snapshots.chain([volume.open.record.head.0]) {
+            let points = volume.points.iter().map(|(point, ..)| point.branch.0);
+            for mut id in snapshots.chain(points).chain([volume.open.record.head.0]) {
                 while live.insert(id)
                     && let Some(parent) = self.branches[&id]
                 {

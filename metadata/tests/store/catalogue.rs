@@ -117,6 +117,8 @@ fn a_snapshot_says_what_it_was_given_and_ends_the_epoch() {
         parent: None,
         note: "note 8".to_owned(),
         tags: details(8).tags,
+        pins: Vec::new(),
+        key: None,
     };
     assert_eq!(first, expected);
     let second = snapshot(&store, &mut volume, 3);
@@ -141,7 +143,7 @@ fn a_snapshot_says_what_it_was_given_and_ends_the_epoch() {
 fn the_end_of_an_epoch_is_a_point_without_a_snapshot() {
     let (_, store) = fresh();
     let mut volume = create(&store, "w");
-    let point = store.end_epoch(&mut volume).unwrap();
+    let (point, _pin) = store.end_epoch(&mut volume).unwrap();
     assert_eq!(
         point,
         Point {

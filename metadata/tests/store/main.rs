@@ -8,8 +8,8 @@ use cairn_metadata::engine::memory::MemoryEngine;
 use cairn_metadata::engine::{Durability, Engine, Pair};
 use cairn_metadata::store::{OpenVolume, SnapshotDetails};
 use cairn_metadata::{
-    DirentRecord, ExtentRecord, InodeRecord, Lineage, MetadataError, Origin, SnapshotRecord, Store,
-    Transaction, VolumeRecord,
+    CapacityLimits, DirentRecord, ExtentRecord, InodeRecord, Lineage, MetadataError, Origin, SnapshotRecord,
+    Store, Transaction, VolumeRecord,
 };
 use cairn_types::{
     BranchId, DeviceNumber, ErrorKind, ExportPolicy, Extent, FileKind, InodeId, LogSlice, SegmentId,
@@ -18,9 +18,11 @@ use cairn_types::{
 
 mod catalogue;
 mod durability;
+mod ledger;
 mod lineage;
 mod opening;
 mod replies;
+mod snapshots;
 mod sweeping;
 
 fn open(engine: &MemoryEngine) -> Result<Store, MetadataError> {
@@ -48,6 +50,7 @@ fn record(text: &str) -> VolumeRecord {
         last_snapshot: None,
         forked_from: None,
         policy: ExportPolicy::default(),
+        limits: CapacityLimits::default(),
     }
 }
 

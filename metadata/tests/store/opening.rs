@@ -24,7 +24,7 @@ fn an_empty_store_gets_the_format_durably() {
     let stored = dump(&engine.power_cut());
     assert_eq!(stored.len(), 1);
     assert_eq!(stored[0].0, "Fv");
-    assert_eq!(stored[0].1.as_ref(), [2, 0, 0, 0]);
+    assert_eq!(stored[0].1.as_ref(), [3, 0, 0, 0]);
 }
 
 #[test]
@@ -40,15 +40,15 @@ fn a_store_is_opened_as_it_was_left() {
 
 #[test]
 fn a_later_format_is_refused_and_left_alone() {
-    let engine = engine_with(b"Fv", &[3, 0, 0, 0]);
+    let engine = engine_with(b"Fv", &[4, 0, 0, 0]);
     let before = dump(&engine);
     let refused = open(&engine).err().unwrap();
     assert!(
         matches!(
             refused,
             MetadataError::NewerFormat {
-                found: 3,
-                supported: 2
+                found: 4,
+                supported: 3
             }
         ),
         "{refused:?}"
@@ -107,6 +107,14 @@ fn of_what_format_1_has_seen_nothing_is_said_to_be_unchanged() {
     );
     assert_eq!(store.changed_between(fifth, fourth).unwrap(), Some(Vec::new()));
     assert_eq!(store.changed_between(second, second).unwrap(), Some(Vec::new()));
+
+    // Of format 2 nothing but the number is old.
+    let old = engine.power_cut();
+    let mut batch = Batch::default();
+    batch.put(b"Fv".to_vec(), vec![2, 0, 0, 0]);
+    old.write(batch, Durability::Power).unwrap();
+    drop(open(&old).unwrap());
+    assert_eq!(dump(&old), dump(&engine));
 
     // The upgrade is one durable step, done once.
     let before = dump(&engine);

@@ -62,7 +62,7 @@ fn nothing_is_left_of_the_last_volume() {
     assert_eq!(store.sweep_branches().unwrap(), 2);
     assert_eq!(families(&engine), [('F', 2)], "the format and the id counters");
     assert_eq!(store.sweep_branches().unwrap(), 0);
-    assert_eq!(store.segments_in_use().unwrap().len(), 0);
+    assert_eq!(store.segments_in_use(&mut |_| true).unwrap().unwrap().len(), 0);
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn the_ancestors_of_a_fork_stay() {
     fill(&store, &mut middle, 3);
     let last = store.snapshots(middle.id).unwrap().remove(1);
     let leaf = fork(&store, "leaf", &last);
-    let before = store.segments_in_use().unwrap();
+    let before = store.segments_in_use(&mut |_| true).unwrap().unwrap();
     assert_eq!(before.into_keys().collect::<Vec<_>>(), [1, 2, 3].map(SegmentId));
 
     let at_first = Lineage::at(&engine, first.point).unwrap();
@@ -96,7 +96,7 @@ fn the_ancestors_of_a_fork_stay() {
         "the leaf descends from branches 1 and 3"
     );
     assert_eq!((look(&engine, &at_first), look(&engine, &leaf_lineage)), expected);
-    let after = store.segments_in_use().unwrap();
+    let after = store.segments_in_use(&mut |_| true).unwrap().unwrap();
     assert_eq!(after.into_keys().collect::<Vec<_>>(), [1, 3].map(SegmentId));
     assert_eq!(store.volumes().unwrap(), std::slice::from_ref(&leaf));
 
@@ -192,7 +192,7 @@ fn segments_are_in_use_by_every_version_of_every_branch() {
     let (_, store) = fresh();
     let mut volume = create(&store, "w");
     let used = |store: &Store| -> Vec<(u64, u64)> {
-        let used = store.segments_in_use().unwrap();
+        let used = store.segments_in_use(&mut |_| true).unwrap().unwrap();
         used.into_iter()
             .map(|(segment, bytes)| (segment.0, bytes))
             .collect()
@@ -257,7 +257,7 @@ fn segments_are_counted_over_more_versions_than_are_read_at_once() {
         });
         snapshot(&store, &mut volume, segment);
     }
-    let used = store.segments_in_use().unwrap();
+    let used = store.segments_in_use(&mut |_| true).unwrap().unwrap();
     let used: Vec<_> = used.into_iter().collect();
     assert_eq!(used, [1, 2, 3].map(|segment| (SegmentId(segment), 15_000)));
 }

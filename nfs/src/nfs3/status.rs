@@ -23,6 +23,7 @@ pub(crate) enum Status {
     TooManyLinks = 31,
     NameTooLong = 63,
     NotEmpty = 66,
+    OverQuota = 69,
     Stale = 70,
     BadHandle = 10_001,
     NotSynchronized = 10_002,
@@ -50,6 +51,7 @@ impl From<&Error> for Status {
             Error::FileTooLarge => Status::FileTooLarge,
             Error::TooManyLinks => Status::TooManyLinks,
             Error::NoSpace => Status::NoSpace,
+            Error::OverCapacity => Status::OverQuota,
             Error::CrossVolume => Status::CrossVolume,
             Error::Stale => Status::Stale,
             Error::GuardFailed => Status::NotSynchronized,
@@ -90,6 +92,7 @@ mod tests {
         let codes = [
             (Error::NotFound, 2),
             (Error::NotEmpty, 66),
+            (Error::OverCapacity, 69),
             (Error::Stale, 70),
             (Error::GuardFailed, 10_002),
             (Error::BadCookie, 10_003),

@@ -15,7 +15,7 @@ use crate::{
     object::{self, at, metadata_mut, text},
     ownership::managers::{self, Writer},
     patch,
-    schema::{defaults, prune, validate},
+    schema::{prune, validate},
     status::{Cause, Failure},
     store::Store,
 };
@@ -26,6 +26,9 @@ pub mod collector;
 pub mod controllers;
 pub mod definitions;
 pub mod deletion;
+mod steps;
+
+use steps::{decode, generation, isolate, namespace_is_finished};
 
 /// What is done with fields that the schema does not know.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -139,10 +142,9 @@ impl Cluster {
         self.check_envelope(kind, namespace, &mut given)?;
         self.check_namespace(kind, namespace)?;
         if !text(&given, &["metadata", "resourceVersion"]).is_empty() {
-            return Err(Failure::Internal {
-                code: 500,
-                message: "resourceVersion should not be set on objects to be created".to_owned(),
-            });
+            return Err(Failure::Unexplained(
+                "resourceVersion should not be set on objects to be created".to_owned(),
+            ));
         }
         let dropped = decode(kind, &mut given, options)?;
         let name = object::name(&given).to_owned();
@@ -155,7 +157,12 @@ impl Cluster {
         }
         let time = clock::seconds(options.now);
         let blank = envelope_of(kind, kind.blank.clone());
-        managers::update(&kind.schema, &blank, &mut given, self.writer(kind, "", options, &time));
+        managers::update(
+            &kind.schema,
+            &blank,
+            &mut given,
+            self.writer(kind, "", options, &time),
+        );
         self.insert(kind, given, dropped, options)
     }
 
@@ -174,7 +181,12 @@ impl Cluster {
             map.remove("status");
         }
         let metadata = metadata_mut(&mut object);
-        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"] {
+        for field in [
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "selfLink",
+            "resourceVersion",
+        ] {
             metadata.remove(field);
         }
         metadata.insert("uid".to_owned(), json!(clock::new_uid()));
@@ -189,7 +201,10 @@ impl Cluster {
             self.admit(kind, &mut object)?;
         }
         self.validate(kind, &object, None)?;
-        let (namespace, name) = (object::namespace(&object).to_owned(), object::name(&object).to_owned());
+        let (namespace, name) = (
+            object::namespace(&object).to_owned(),
+            object::name(&object).to_owned(),
+        );
         if self.store.get(&kind.table, &namespace, &name).is_some() {
             return Err(Failure::AlreadyExists {
                 resource: kind.resource(),
@@ -226,7 +241,9 @@ impl Cluster {
             return Err(Failure::BadRequest(if given_name.is_empty() {
                 "name must be provided".to_owned()
             } else {
-                format!("the name of the object ({given_name}) does not match the name on the URL ({url_name})")
+                format!(
+                    "the name of the object ({given_name}) does not match the name on the URL ({url_name})"
+                )
             }));
         }
         self.check_envelope(kind, namespace, &mut given)?;
@@ -270,7 +287,15 @@ impl Cluster {
         let stored = self.store.get(&kind.table, namespace, name);
         if let Patch::Apply(config, force) = patch {
             let live = stored.map(|stored| present(kind, &stored));
-            return self.apply(kind, (namespace, name), subresource, live, config, *force, options);
+            return self.apply(
+                kind,
+                (namespace, name),
+                subresource,
+                live,
+                config,
+                *force,
+                options,
+            );
         }
         let stored = stored.ok_or_else(|| not_found(kind, name))?;
         let live = present(kind, &stored);
@@ -292,7 +317,10 @@ impl Cluster {
         self.replace(kind, &live, patched, subresource, true, dropped, options)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one call site; the parts of one request")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one call site; the parts of one request"
+    )]
     fn apply(
         &mut self,
         kind: &Kind,
@@ -304,7 +332,9 @@ impl Cluster {
         options: &WriteOptions,
     ) -> Result<Outcome, Failure> {
         if at(config, &["metadata", "managedFields"]).is_some_and(|entries| !entries.is_null()) {
-            return Err(Failure::BadRequest("metadata.managedFields must be nil".to_owned()));
+            return Err(Failure::BadRequest(
+                "metadata.managedFields must be nil".to_owned(),
+            ));
         }
         let mut config = config.clone();
         if text(&config, &["apiVersion"]).is_empty() || text(&config, &["kind"]).is_empty() {
@@ -318,20 +348,13 @@ impl Cluster {
                 object::name(&config)
             )));
         }
+        let given_namespace = object::namespace(&config).to_owned();
         self.check_envelope(kind, namespace, &mut config)?;
-        let typed = |message: String| Failure::Internal {
-            code: 500,
-            message: format!(
-                "failed to create typed patch object ({namespace}/{name}; {}, Kind={}): {message}",
-                kind.api_version(),
-                kind.kind
-            ),
-        };
-        let mut checked = config.clone();
-        let mut unknown = Vec::new();
-        prune::unknown_fields(&kind.schema, &mut checked, "", &mut unknown);
-        if let Some(first) = unknown.first() {
-            return Err(typed(format!(".{first}: field not declared in schema")));
+        if let Some(message) = steps::mistyped(kind, &config) {
+            return Err(Failure::Unexplained(format!(
+                "failed to create typed patch object ({given_namespace}/{name}; {}, Kind={}): {message}",
+                kind.api, kind.kind
+            )));
         }
         let time = clock::seconds(options.now);
         let writer = self.writer(kind, subresource, options, &time);
@@ -376,7 +399,10 @@ impl Cluster {
 
     /// Everything of an update after the new object is known. `owned` says that ownership follows from the difference;
     /// otherwise it is settled already.
-    #[allow(clippy::too_many_arguments, reason = "two call sites; the parts of one request")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "two call sites; the parts of one request"
+    )]
     fn replace(
         &mut self,
         kind: &Kind,
@@ -396,14 +422,16 @@ impl Cluster {
         let given = text(&new, &["metadata", "resourceVersion"]).to_owned();
         if !given.is_empty() && given != text(live, &["metadata", "resourceVersion"]) {
             return Err(conflict(
-                "the object has been modified; please apply your changes to the latest version and try again".to_owned(),
+                "the object has been modified; please apply your changes to the latest version and try again"
+                    .to_owned(),
             ));
         }
         let uid = text(&new, &["metadata", "uid"]).to_owned();
         if !uid.is_empty() && uid != object::uid(live) {
             return Err(conflict(format!(
-                "StorageError: invalid object, Code: 4, Key: /registry/{}/{}/{}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-                kind.resource(),
+                "StorageError: invalid object, Code: 4, Key: /registry/{}/{}/{}/{}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                kind.group,
+                kind.plural,
                 object::namespace(live),
                 name,
                 object::uid(live)
@@ -411,7 +439,12 @@ impl Cluster {
         }
         let time = clock::seconds(options.now);
         if owned {
-            managers::update(&kind.schema, live, &mut new, self.writer(kind, subresource, options, &time));
+            managers::update(
+                &kind.schema,
+                live,
+                &mut new,
+                self.writer(kind, subresource, options, &time),
+            );
         }
         isolate(kind, live, &mut new, subresource);
         if !kind.custom && subresource.is_empty() {
@@ -428,7 +461,9 @@ impl Cluster {
             });
         }
         if !options.dry_run {
-            let finished = object::is_deleting(&new) && object::finalizers(&new).is_empty() && namespace_is_finished(kind, &new);
+            let finished = object::is_deleting(&new)
+                && object::finalizers(&new).is_empty()
+                && namespace_is_finished(kind, &new);
             if finished {
                 self.forget(kind, object::namespace(live), &name);
             } else {
@@ -515,7 +550,12 @@ impl Cluster {
                     message: format!("Invalid value: \"{name}\": must be {}", kind.kind),
                     field: "kind".to_owned(),
                 };
-                return Err(Failure::invalid(&kind.group, &name, object::name(given), vec![cause]));
+                return Err(Failure::invalid(
+                    &kind.group,
+                    &name,
+                    object::name(given),
+                    vec![cause],
+                ));
             }
             return Err(Failure::BadRequest(format!(
                 "{name} in version \"{}\" cannot be handled as a {}: converting ({name}) to ({}): unknown conversion",
@@ -526,10 +566,14 @@ impl Cluster {
         given["kind"] = json!(kind.kind);
         let metadata = metadata_mut(given);
         if kind.namespaced {
-            let given_namespace = metadata.get("namespace").and_then(Value::as_str).unwrap_or_default();
+            let given_namespace = metadata
+                .get("namespace")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
             if !given_namespace.is_empty() && given_namespace != namespace {
                 return Err(Failure::BadRequest(
-                    "the namespace of the provided object does not match the namespace sent on the request".to_owned(),
+                    "the namespace of the provided object does not match the namespace sent on the request"
+                        .to_owned(),
                 ));
             }
             metadata.insert("namespace".to_owned(), json!(namespace));
@@ -602,7 +646,12 @@ impl Cluster {
         if causes.is_empty() {
             return Ok(());
         }
-        Err(Failure::invalid(&kind.group, &kind.kind, object::name(object), causes))
+        Err(Failure::invalid(
+            &kind.group,
+            &kind.kind,
+            object::name(object),
+            causes,
+        ))
     }
 }
 
@@ -623,189 +672,4 @@ fn envelope_of(kind: &Kind, mut value: Value) -> Value {
     value["apiVersion"] = json!(kind.api_version());
     value["kind"] = json!(kind.kind);
     value
-}
-
-/// Drops unknown fields, normalises, defaults.
-fn decode(kind: &Kind, value: &mut Value, options: &WriteOptions) -> Result<Vec<String>, Failure> {
-    let mut unknown = Vec::new();
-    prune::unknown_fields(&kind.schema, value, "", &mut unknown);
-    unknown.sort();
-    if options.field_validation == FieldValidation::Strict && !unknown.is_empty() {
-        let list: Vec<String> = unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
-        return Err(Failure::BadRequest(format!(
-            "{} in version \"{}\" cannot be handled as a {}: strict decoding error: {}",
-            kind.kind,
-            kind.version,
-            kind.kind,
-            list.join(", ")
-        )));
-    }
-    if kind.custom {
-        if let (Some(schema), Some(metadata)) = (crate::schema::builtin::object_meta(), value.get_mut("metadata")) {
-            prune::normalise(schema, metadata);
-        }
-        defaults::drop_nulls(&kind.schema, value);
-        defaults::apply(&kind.schema, value);
-        drop_plain_nulls(kind, value);
-    } else {
-        prune::normalise(&kind.schema, value);
-        let mut causes = Vec::new();
-        validate::check(&kind.schema, value, None, "", &mut causes);
-        if let Some(cause) = causes.first() {
-            return Err(Failure::BadRequest(format!(
-                "{} in version \"{}\" cannot be handled as a {}: json: cannot unmarshal: {}",
-                kind.kind,
-                kind.version,
-                kind.kind,
-                cause.sentence()
-            )));
-        }
-        defaults::apply(&kind.schema, value);
-        kinds::defaults::apply(kind, value);
-    }
-    if options.field_validation == FieldValidation::Ignore {
-        unknown.clear();
-    }
-    Ok(unknown)
-}
-
-/// Null where null is no value counts as absent in custom resources.
-fn drop_plain_nulls(kind: &Kind, value: &mut Value) {
-    fn walk(schema: &crate::schema::Schema, value: &mut Value) {
-        let node = schema.resolve();
-        match value {
-            Value::Object(map) => {
-                map.retain(|name, value| {
-                    !value.is_null()
-                        || node
-                            .properties
-                            .get(name)
-                            .is_none_or(|field| field.resolve().nullable || field.resolve().kind.is_none())
-                });
-                for (name, value) in map.iter_mut() {
-                    if let Some((field, _)) = node.field(name) {
-                        walk(field, value);
-                    }
-                }
-            }
-            Value::Array(list) => {
-                if let Some(items) = node.items.as_deref() {
-                    for value in list {
-                        walk(items, value);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    walk(&kind.schema, value);
-}
-
-/// What an endpoint does not let through comes from the live object.
-fn isolate(kind: &Kind, live: &Value, new: &mut Value, subresource: &str) {
-    let carry = |new: &mut Value, field: &str| {
-        if let Some(map) = new.as_object_mut() {
-            match live.get(field) {
-                Some(value) => {
-                    map.insert(field.to_owned(), value.clone());
-                }
-                None => {
-                    map.remove(field);
-                }
-            }
-        }
-    };
-    if subresource == "status" {
-        let managed = at(new, &["metadata", "managedFields"]).cloned();
-        let status = new.get("status").cloned();
-        let metadata = new.get("metadata").cloned();
-        *new = live.clone();
-        if !kind.custom
-            && let Some(metadata) = metadata
-        {
-            new["metadata"] = metadata;
-        }
-        if let Some(map) = new.as_object_mut() {
-            match status {
-                Some(status) => {
-                    map.insert("status".to_owned(), status);
-                }
-                None => {
-                    map.remove("status");
-                }
-            }
-        }
-        match managed {
-            Some(managed) => metadata_mut(new).insert("managedFields".to_owned(), managed),
-            None => metadata_mut(new).remove("managedFields"),
-        };
-    } else if subresource == "finalize" {
-        let finalizers = at(new, &["spec", "finalizers"]).cloned();
-        *new = live.clone();
-        if let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut) {
-            match finalizers {
-                Some(finalizers) => {
-                    spec.insert("finalizers".to_owned(), finalizers);
-                }
-                None => {
-                    spec.remove("finalizers");
-                }
-            }
-        }
-    } else if kind.has_status {
-        carry(new, "status");
-        if kind.table == "namespaces" {
-            carry(new, "spec");
-        }
-    }
-    let before = at(live, &["metadata"]).cloned().unwrap_or_default();
-    let metadata = metadata_mut(new);
-    for field in [
-        "uid",
-        "creationTimestamp",
-        "generation",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "resourceVersion",
-        "namespace",
-        "generateName",
-    ] {
-        match before.get(field) {
-            Some(value) => {
-                metadata.insert(field.to_owned(), value.clone());
-            }
-            None => {
-                metadata.remove(field);
-            }
-        }
-    }
-}
-
-/// The generation counts changes of what is wanted.
-fn generation(kind: &Kind, live: &Value, new: &mut Value) {
-    if !kind.has_generation {
-        return;
-    }
-    let wanted = |value: &Value| {
-        let mut value = value.clone();
-        if let Some(map) = value.as_object_mut() {
-            map.remove("metadata");
-            if kind.has_status {
-                map.remove("status");
-            }
-        }
-        value
-    };
-    if wanted(live) != wanted(new) {
-        let before = at(live, &["metadata", "generation"]).and_then(Value::as_u64).unwrap_or(0);
-        metadata_mut(new).insert("generation".to_owned(), json!(before + 1));
-    }
-}
-
-/// A namespace also waits for the finalizers of its spec.
-fn namespace_is_finished(kind: &Kind, object: &Value) -> bool {
-    kind.table != "namespaces"
-        || at(object, &["spec", "finalizers"])
-            .and_then(Value::as_array)
-            .is_none_or(Vec::is_empty)
 }

@@ -173,7 +173,11 @@ pub fn aggregated(kinds: &Registry, core: bool) -> Value {
                     })
                 })
                 .collect();
-            let metadata = if name.is_empty() { json!({}) } else { json!({"name": name}) };
+            let metadata = if name.is_empty() {
+                json!({})
+            } else {
+                json!({"name": name})
+            };
             json!({"metadata": metadata, "versions": versions})
         })
         .collect();

@@ -89,7 +89,7 @@ pub(crate) fn path(shared: &Shared, call: &Call) -> Result<Answer, Failure> {
     };
     value
         .map(|value| Answer::json(StatusCode::OK, &value))
-        .ok_or(Failure::NoSuchPath)
+        .ok_or(Failure::NoSuchPage)
 }
 
 /// Answers requests for resources.
@@ -102,28 +102,34 @@ pub(crate) fn resource(
     if target.group == "authorization.k8s.io" {
         return review(shared, call, target);
     }
-    let kind = shared
-        .cluster
-        .lock()
-        .kinds
-        .get(&target.group, &target.version, &target.resource)
-        .ok_or(Failure::NoSuchPath)?;
+    let kind = {
+        let cluster = shared.cluster.lock();
+        let kinds = &cluster.kinds;
+        match kinds.get(&target.group, &target.version, &target.resource) {
+            Some(kind) => kind,
+            None if kinds.has_builtin(&target.group, &target.version) => return Err(Failure::NoSuchPath),
+            None => return Err(Failure::NoSuchPage),
+        }
+    };
     match target.subresource.as_str() {
         "" => {}
         "status" if kind.has_status => {}
         "finalize" if kind.table == "namespaces" => {}
         _ => return Err(Failure::NoSuchPath),
     }
-    if kind.namespaced
-        && target.namespace.is_empty()
-        && (target.verb.is_write() || !target.name.is_empty())
-    {
+    if kind.namespaced && target.namespace.is_empty() && (target.verb.is_write() || !target.name.is_empty()) {
         return Err(match target.verb {
-            Verb::Create => Failure::BadRequest("an empty namespace may not be set during creation".to_owned()),
+            Verb::Create => {
+                Failure::BadRequest("an empty namespace may not be set during creation".to_owned())
+            }
             _ => Failure::MethodNotAllowed,
         });
     }
-    let namespace = if kind.namespaced { target.namespace.as_str() } else { "" };
+    let namespace = if kind.namespaced {
+        target.namespace.as_str()
+    } else {
+        ""
+    };
     let form = Form::of(&call.headers)?;
     let include = match call.query.get("includeObject") {
         "" => "Metadata",
@@ -134,7 +140,13 @@ pub(crate) fn resource(
         Form::Metadata => table::partial(object),
         Form::Table => {
             let metadata = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
-            table::table(&kind, std::slice::from_ref(object), metadata, include, shared.clock.now())
+            table::table(
+                &kind,
+                std::slice::from_ref(object),
+                metadata,
+                include,
+                shared.clock.now(),
+            )
         }
     };
     match target.verb {
@@ -173,11 +185,14 @@ pub(crate) fn resource(
         Verb::Update => {
             let object = read_body(call, &kind)?;
             let options = options(shared, call)?;
-            let outcome =
-                shared
-                    .cluster
-                    .lock()
-                    .update(&kind, namespace, &target.name, &target.subresource, object, &options)?;
+            let outcome = shared.cluster.lock().update(
+                &kind,
+                namespace,
+                &target.name,
+                &target.subresource,
+                object,
+                &options,
+            )?;
             Ok(written(outcome, &show))
         }
         Verb::Patch => {
@@ -219,7 +234,9 @@ pub(crate) fn resource(
             let mut answer = match &deleted {
                 Deleted::Waiting { object, .. } => Answer::json(StatusCode::OK, &show(object)),
                 // Pods and claims are answered with what they were.
-                Deleted::Gone(last) if matches!(kind.table.as_str(), "pods" | "services" | "persistentvolumes") => {
+                Deleted::Gone(last)
+                    if matches!(kind.table.as_str(), "pods" | "services" | "persistentvolumes") =>
+                {
                     Answer::json(StatusCode::OK, &show(last))
                 }
                 Deleted::Gone(last) => Answer::json(StatusCode::OK, &success(&kind, last)),
@@ -253,7 +270,13 @@ fn delete_collection(
     let listing = listing::list(&cluster, kind, scope, &selector, &call.query, None)?;
     let mut changed = false;
     for entry in &listing.objects {
-        match cluster.delete(kind, object::namespace(entry), object::name(entry), &how, &options) {
+        match cluster.delete(
+            kind,
+            object::namespace(entry),
+            object::name(entry),
+            &how,
+            &options,
+        ) {
             Ok(Deleted::Gone(_)) => changed = true,
             Ok(Deleted::Waiting { changed: this, .. }) => changed |= this,
             Err(Failure::NotFound { .. }) => {}
@@ -275,7 +298,11 @@ fn success(kind: &Kind, last: &Value) -> Value {
 }
 
 fn written(outcome: Outcome, show: &dyn Fn(&Value) -> Value) -> Answer {
-    let code = if outcome.created { StatusCode::CREATED } else { StatusCode::OK };
+    let code = if outcome.created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
     let mut answer = Answer::json(code, &show(&outcome.object));
     answer.warnings = outcome
         .dropped
@@ -295,9 +322,13 @@ fn list_value(kind: &Kind, form: Form, include: &str, listing: &Listing, shared:
             "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": listing.metadata(),
             "items": listing.objects.iter().map(table::partial).collect::<Vec<_>>(),
         }),
-        Form::Table => {
-            table::table(kind, &listing.objects, listing.metadata(), include, shared.clock.now())
-        }
+        Form::Table => table::table(
+            kind,
+            &listing.objects,
+            listing.metadata(),
+            include,
+            shared.clock.now(),
+        ),
     }
 }
 
@@ -317,7 +348,9 @@ fn options(shared: &Shared, call: &Call) -> Result<WriteOptions, Failure> {
         }
     };
     let dry_run = match call.query.get("dryRun") {
-        "" => delete_body(call).get("dryRun").is_some_and(|value| *value == json!(["All"])),
+        "" => delete_body(call)
+            .get("dryRun")
+            .is_some_and(|value| *value == json!(["All"])),
         "All" => true,
         other => {
             return Err(Failure::BadRequest(format!(
@@ -359,11 +392,16 @@ fn yaml(call: &Call) -> Result<Value, Failure> {
 }
 
 fn read_body(call: &Call, kind: &Kind) -> Result<Value, Failure> {
+    parse_body(call, &kind.kind)
+}
+
+/// Reads JSON or YAML. Protobuf is not understood, and clients are told so.
+fn parse_body(call: &Call, kind: &str) -> Result<Value, Failure> {
     match content_type(call) {
         "application/json" | "" => serde_json::from_slice(&call.body).map_err(|error| {
             Failure::BadRequest(format!(
                 "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: {error}",
-                kind.kind
+                kind
             ))
         }),
         "application/yaml" => yaml(call),
@@ -400,7 +438,11 @@ fn read_patch(call: &Call, kind: &Kind) -> Result<Patch, Failure> {
         }
         _ => Err(Failure::UnsupportedMediaType(format!(
             "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml{}",
-            if kind.custom { "" } else { ", application/strategic-merge-patch+json" }
+            if kind.custom {
+                ""
+            } else {
+                ", application/strategic-merge-patch+json"
+            }
         ))),
     }
 }
@@ -431,12 +473,17 @@ fn watch(
             "",
             vec![Cause {
                 reason: "FieldValueForbidden",
-                message: "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan".to_owned(),
+                message: "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+                    .to_owned(),
                 field: "resourceVersionMatch".to_owned(),
             }],
         ));
     }
-    let initial = if asked.is_empty() { wanted == 0 } else { asked == "true" };
+    let initial = if asked.is_empty() {
+        wanted == 0
+    } else {
+        asked == "true"
+    };
     let mut cluster = shared.cluster.lock();
     let present = cluster.store.version();
     let changed = cluster.store.subscribe(&kind.table);
@@ -448,7 +495,11 @@ fn watch(
     } else {
         None
     };
-    let expired = if initial { Ok(()) } else { cluster.store.reaches(&kind.table, version) };
+    let expired = if initial {
+        Ok(())
+    } else {
+        cluster.store.reaches(&kind.table, version)
+    };
     drop(cluster);
     if let Err(oldest) = expired {
         let failure = Failure::expired(format!("too old resource version: {version} ({oldest})"));
@@ -502,12 +553,13 @@ fn watch(
 
 /// `SelfSubjectAccessReview` and `SubjectAccessReview`: whether somebody may do something.
 fn review(shared: &Shared, call: &Call, target: &Target) -> Result<Answer, Failure> {
-    let known = discovery::REVIEWS.iter().any(|(name, _)| *name == target.resource);
+    let known = discovery::REVIEWS
+        .iter()
+        .any(|(name, _)| *name == target.resource);
     if !known || target.verb != Verb::Create {
         return Err(Failure::NoSuchPath);
     }
-    let mut value: Value = serde_json::from_slice(&call.body)
-        .map_err(|error| Failure::BadRequest(format!("the object provided is unrecognized: {error}")))?;
+    let mut value = parse_body(call, "SubjectAccessReview")?;
     let user = if target.resource == "subjectaccessreviews" {
         let groups: Vec<&str> = object::at(&value, &["spec", "groups"])
             .and_then(Value::as_array)

@@ -128,6 +128,13 @@ impl Registry {
             .cloned()
     }
 
+    /// Whether built-in kinds of this group and version are served.
+    pub fn has_builtin(&self, group: &str, version: &str) -> bool {
+        self.kinds
+            .values()
+            .any(|kind| !kind.custom && kind.group == group && kind.version == version)
+    }
+
     /// The kind that an object, or a reference to one, names. The version matters only if the kind has it.
     pub fn of(&self, api_version: &str, kind: &str) -> Option<Arc<Kind>> {
         let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));

@@ -9,6 +9,7 @@
 //! - `cluster`: all changes of state; `store`: objects and what happened to them; `watching`, `listing`: reading
 //! - `kinds`, `schema`, `ownership`, `patch`: what objects are and how they are changed
 //! - `rbac`, `faults`: who may, and what goes wrong on purpose
+//! - `real`: a real server, to hold the same rules against
 //! - `discovery`, `openapi`, `table`: what `kubectl` asks for
 
 pub mod body;
@@ -24,6 +25,7 @@ pub mod openapi;
 pub mod ownership;
 pub mod patch;
 pub mod rbac;
+pub mod real;
 pub mod request;
 pub mod schema;
 pub mod selector;

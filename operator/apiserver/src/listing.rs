@@ -47,7 +47,9 @@ fn token(version: i64, after: &str) -> String {
 
 fn read_token(text: &str) -> Result<(i64, String), Failure> {
     let invalid = |detail: &str| {
-        Failure::BadRequest(format!("invalid continue token: continue key is not valid: {detail}"))
+        Failure::BadRequest(format!(
+            "invalid continue token: continue key is not valid: {detail}"
+        ))
     };
     let bytes = URL_SAFE_NO_PAD
         .decode(text.trim_end_matches('='))
@@ -80,7 +82,9 @@ pub fn version_of(query: &Query) -> Result<u64, Failure> {
             "",
             vec![Cause {
                 reason: "FieldValueInvalid",
-                message: format!("Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"),
+                message: format!(
+                    "Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"
+                ),
                 field: "resourceVersion".to_owned(),
             }],
         )

@@ -38,7 +38,8 @@ async fn main() -> anyhow::Result<()> {
         ..Settings::default()
     });
     for file in &arguments.files {
-        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let text =
+            std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         server
             .load(&text)
             .with_context(|| format!("cannot load {}", file.display()))?;

@@ -34,7 +34,9 @@ pub fn uid(object: &Value) -> &str {
 
 /// The object's resource version; zero if there is none.
 pub fn version(object: &Value) -> u64 {
-    text(object, &["metadata", "resourceVersion"]).parse().unwrap_or(0)
+    text(object, &["metadata", "resourceVersion"])
+        .parse()
+        .unwrap_or(0)
 }
 
 /// Whether deletion has begun.

@@ -19,7 +19,10 @@ pub fn index(kinds: &Registry) -> Value {
         } else {
             format!("apis/{}/{}", kind.group, kind.version)
         };
-        paths.insert(path.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{path}")}));
+        paths.insert(
+            path.clone(),
+            json!({"serverRelativeURL": format!("/openapi/v3/{path}")}),
+        );
     }
     json!({"paths": paths})
 }
@@ -35,7 +38,11 @@ pub fn document(kinds: &Registry, group: &str, version: &str) -> Option<Value> {
         let name = name_of(kind);
         schemas.insert(name.clone(), schema_of(kind));
         let gvk = json!({"group": kind.group, "version": kind.version, "kind": kind.kind});
-        let scope = if kind.namespaced { "/namespaces/{namespace}" } else { "" };
+        let scope = if kind.namespaced {
+            "/namespaces/{namespace}"
+        } else {
+            ""
+        };
         let base = if group.is_empty() {
             format!("/api/{version}")
         } else {
@@ -110,7 +117,9 @@ fn operation(gvk: &Value, name: &str, action: &str, kind: &Kind) -> Value {
     if matches!(action, "post" | "put" | "patch") {
         let parameter = |name: &str| json!({"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": true}});
         value["parameters"] = json!([
-            parameter("dryRun"), parameter("fieldManager"), parameter("fieldValidation"),
+            parameter("dryRun"),
+            parameter("fieldManager"),
+            parameter("fieldValidation"),
         ]);
         value["requestBody"] = if action == "patch" {
             let mut content = BTreeMap::from([

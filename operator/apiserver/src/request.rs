@@ -35,7 +35,10 @@ impl User {
     pub fn service_account(namespace: &str, name: &str) -> Self {
         Self::new(
             &format!("system:serviceaccount:{namespace}:{name}"),
-            &["system:serviceaccounts", &format!("system:serviceaccounts:{namespace}")],
+            &[
+                "system:serviceaccounts",
+                &format!("system:serviceaccounts:{namespace}"),
+            ],
         )
     }
 
@@ -184,7 +187,11 @@ impl Target {
             [] => return Ok(None),
         };
         // A namespace is known by itself.
-        let namespace = if resource == "namespaces" && group.is_empty() { name } else { namespace };
+        let namespace = if resource == "namespaces" && group.is_empty() {
+            name
+        } else {
+            namespace
+        };
         let verb = match (method.as_str(), name.is_empty()) {
             ("GET" | "HEAD", true) if query.flag("watch") => Verb::Watch,
             ("GET" | "HEAD", true) => Verb::List,

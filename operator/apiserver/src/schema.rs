@@ -259,7 +259,13 @@ impl Schema {
         schema.required = map
             .get("required")
             .and_then(Value::as_array)
-            .map(|names| names.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+            .map(|names| {
+                names
+                    .iter()
+                    .filter_map(Value::as_str)
+                    .map(str::to_owned)
+                    .collect()
+            })
             .unwrap_or_default();
         schema.allowed = map.get("enum").and_then(Value::as_array).cloned();
         if let Some(pattern) = map.get("pattern").and_then(Value::as_str) {

@@ -13,16 +13,15 @@ use tokio::{
 };
 use tokio_rustls::{
     TlsAcceptor,
-    rustls::{ServerConfig, crypto::aws_lc_rs, pki_types::PrivatePkcs8KeyDer},
+    rustls::{
+        ServerConfig,
+        crypto::aws_lc_rs,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    },
 };
 use tower::Service;
 
-use crate::{
-    request::User,
-    server::ApiServer,
-    service::refusal,
-    status::Failure,
-};
+use crate::{request::User, server::ApiServer, service::refusal, status::Failure};
 
 /// Connections at a time; more wait.
 const CONNECTIONS_MAX: usize = 1024;
@@ -81,14 +80,21 @@ impl ApiServer {
         let address = listener
             .local_addr()
             .map_err(|source| ServeError::Listen { address, source })?;
-        let (authority, tls) = certificate().map_err(ServeError::Certificate)?;
+        let identity = Identity::generate().map_err(|error| ServeError::Certificate(error.to_string()))?;
+        let tls = identity.server_config().map_err(ServeError::Certificate)?;
         let users = Arc::new(Mutex::new(HashMap::new()));
         let (stop, stopped) = watch::channel(false);
         let acceptor = TlsAcceptor::from(Arc::new(tls));
-        let task = tokio::spawn(accept(listener, acceptor, self.clone(), Arc::clone(&users), stopped));
+        let task = tokio::spawn(accept(
+            listener,
+            acceptor,
+            self.clone(),
+            Arc::clone(&users),
+            stopped,
+        ));
         Ok(Serving {
             address,
-            authority,
+            authority: identity.authority,
             users,
             stop,
             task,
@@ -151,34 +157,52 @@ impl Serving {
     }
 }
 
-/// A key and certificate for loopback, signed by an authority of its own; the authority as PEM.
-fn certificate() -> Result<(String, ServerConfig), String> {
-    let text = |error: rcgen::Error| error.to_string();
-    let authority_key = KeyPair::generate().map_err(text)?;
-    let mut authority = CertificateParams::default();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-    authority
-        .distinguished_name
-        .push(DnType::CommonName, "cairn-apiserver authority");
-    let authority_certificate = authority.self_signed(&authority_key).map_err(text)?;
-    let issuer = Issuer::new(authority, authority_key);
-    let key = KeyPair::generate().map_err(text)?;
-    let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
-    let mut leaf = CertificateParams::new(names).map_err(text)?;
-    leaf.distinguished_name
-        .push(DnType::CommonName, "cairn-apiserver");
-    let leaf = leaf.signed_by(&key, &issuer).map_err(text)?;
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![leaf.der().clone()],
-            PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
-        )
-        .map_err(|error| error.to_string())?;
-    Ok((authority_certificate.pem(), config))
+/// A key and certificate for loopback, signed by an authority of its own. All as PEM.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub authority: String,
+    pub certificate: String,
+    pub key: String,
+    pub public_key: String,
+}
+
+impl Identity {
+    /// A new one.
+    pub(crate) fn generate() -> Result<Self, rcgen::Error> {
+        let authority_key = KeyPair::generate()?;
+        let mut authority = CertificateParams::default();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        authority
+            .distinguished_name
+            .push(DnType::CommonName, "cairn-apiserver authority");
+        let authority_certificate = authority.self_signed(&authority_key)?;
+        let issuer = Issuer::new(authority, authority_key);
+        let key = KeyPair::generate()?;
+        let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+        let mut leaf = CertificateParams::new(names)?;
+        leaf.distinguished_name
+            .push(DnType::CommonName, "cairn-apiserver");
+        let leaf = leaf.signed_by(&key, &issuer)?;
+        Ok(Self {
+            authority: authority_certificate.pem(),
+            certificate: leaf.pem(),
+            key: key.serialize_pem(),
+            public_key: key.public_key_pem(),
+        })
+    }
+
+    fn server_config(&self) -> Result<ServerConfig, String> {
+        let certificate =
+            CertificateDer::from_pem_slice(self.certificate.as_bytes()).map_err(|error| error.to_string())?;
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).map_err(|error| error.to_string())?;
+        ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .map_err(|error| error.to_string())
+    }
 }
 
 async fn accept(

@@ -10,7 +10,8 @@ use tokio::{sync::watch, task::JoinHandle};
 use crate::{
     clock::{Clock, WallClock},
     cluster::{
-        Cluster, FieldValidation, Outcome, Patch, WriteOptions, controllers::Controllers,
+        Cluster, FieldValidation, Outcome, Patch, WriteOptions,
+        controllers::Controllers,
         deletion::{DeleteOptions, Deleted},
     },
     faults::{Counters, Fault, Matcher, Plan},
@@ -154,7 +155,9 @@ impl ApiServer {
                 continue;
             }
             self.put(document).map_err(|error| match error {
-                LoadError::Kind { kind, api_version, .. } => LoadError::Kind {
+                LoadError::Kind {
+                    kind, api_version, ..
+                } => LoadError::Kind {
                     document: index + 1,
                     kind,
                     api_version,
@@ -263,7 +266,13 @@ impl ApiServer {
     ///
     /// # Errors
     /// `Failure::Forbidden` for the namespaces that every cluster has.
-    pub fn delete(&self, api_version: &str, kind: &str, namespace: &str, name: &str) -> Result<bool, Failure> {
+    pub fn delete(
+        &self,
+        api_version: &str,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<bool, Failure> {
         let mut cluster = self.shared.cluster.lock();
         let Some(kind) = cluster.kinds.of(api_version, kind) else {
             return Ok(false);

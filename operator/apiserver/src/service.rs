@@ -126,7 +126,12 @@ async fn answer(shared: Arc<Shared>, mut call: Call) -> Result<Response<Response
     if !target.subresource.is_empty() {
         counted.resource = format!("{}/{}", counted.resource, target.subresource);
     }
-    *shared.counters.lock().requests.entry(counted.clone()).or_insert(0) += 1;
+    *shared
+        .counters
+        .lock()
+        .requests
+        .entry(counted.clone())
+        .or_insert(0) += 1;
     if shared.settings.rbac
         && let Err(failure) = authorise(&shared, &call.user, &target)
     {
@@ -172,7 +177,11 @@ fn impersonate(call: &mut Call) {
     if !call.user.groups.iter().any(|group| group == "system:masters") {
         return;
     }
-    let Some(name) = call.headers.get("impersonate-user").and_then(|value| value.to_str().ok()) else {
+    let Some(name) = call
+        .headers
+        .get("impersonate-user")
+        .and_then(|value| value.to_str().ok())
+    else {
         return;
     };
     let groups: Vec<&str> = call
@@ -202,7 +211,9 @@ pub(crate) fn authorise(shared: &Shared, user: &User, target: &Target) -> Result
     if !target.subresource.is_empty() {
         resource = format!("{resource}/{}", target.subresource);
     }
-    let place = if target.namespace.is_empty() || target.resource == "namespaces" && target.group.is_empty() && target.name.is_empty() {
+    let place = if target.namespace.is_empty()
+        || target.resource == "namespaces" && target.group.is_empty() && target.name.is_empty()
+    {
         "at the cluster scope".to_owned()
     } else {
         format!("in the namespace \"{}\"", target.namespace)
@@ -226,7 +237,11 @@ pub(crate) fn authorise(shared: &Shared, user: &User, target: &Target) -> Result
     })
 }
 
-fn finish(shared: &Shared, counted: Option<Counted>, answer: Result<Answer, Failure>) -> Response<ResponseBody> {
+fn finish(
+    shared: &Shared,
+    counted: Option<Counted>,
+    answer: Result<Answer, Failure>,
+) -> Response<ResponseBody> {
     let response = match answer {
         Ok(answer) => {
             if answer.changed
@@ -266,6 +281,11 @@ pub(crate) fn refusal(failure: &Failure) -> Response<ResponseBody> {
         .header(header::CONTENT_TYPE, "application/json");
     if let Failure::TooManyRequests { retry_after } = failure {
         builder = builder.header(header::RETRY_AFTER, retry_after.to_string());
+    }
+    if matches!(failure, Failure::NoSuchPage) {
+        let mut response = Response::new(ResponseBody::full("404 page not found\n"));
+        *response.status_mut() = StatusCode::NOT_FOUND;
+        return response;
     }
     let body: Value = failure.to_status();
     builder

@@ -110,6 +110,9 @@ pub enum Failure {
         /// A token that goes on at the present state; for lists that were cut off.
         proceed: Option<String>,
     },
+    /// There is nothing of this group and version (404, without a Status object).
+    #[error("404 page not found")]
+    NoSuchPage,
     /// This resource has no such verb (405).
     #[error("the server does not allow this method on the requested resource")]
     MethodNotAllowed,
@@ -125,6 +128,12 @@ pub enum Failure {
         /// Seconds until it may be tried again.
         retry_after: u32,
     },
+    /// A patch that does not fit the object (422).
+    #[error("the server rejected our request due to an error in our request")]
+    PatchDoesNotFit,
+    /// What the real server answers without a reason (500).
+    #[error("{0}")]
+    Unexplained(String),
     /// Something went wrong here (500, or the code given by a planned fault).
     #[error("{message}")]
     Internal {
@@ -173,12 +182,13 @@ impl Failure {
             Self::BadRequest(_) => 400,
             Self::Unauthorized => 401,
             Self::Forbidden { .. } => 403,
-            Self::NotFound { .. } | Self::NoSuchPath => 404,
+            Self::NotFound { .. } | Self::NoSuchPath | Self::NoSuchPage => 404,
             Self::MethodNotAllowed => 405,
             Self::AlreadyExists { .. } | Self::Conflict { .. } | Self::ApplyConflict { .. } => 409,
             Self::TooLarge(_) => 413,
             Self::UnsupportedMediaType(_) => 415,
-            Self::Invalid { .. } => 422,
+            Self::Invalid { .. } | Self::PatchDoesNotFit => 422,
+            Self::Unexplained(_) => 500,
             Self::TooManyRequests { .. } => 429,
             Self::Version { code, .. } | Self::Internal { code, .. } => *code,
         };
@@ -191,10 +201,11 @@ impl Failure {
             Self::BadRequest(_) => "BadRequest",
             Self::Unauthorized => "Unauthorized",
             Self::Forbidden { .. } => "Forbidden",
-            Self::NotFound { .. } | Self::NoSuchPath => "NotFound",
+            Self::NotFound { .. } | Self::NoSuchPath | Self::NoSuchPage => "NotFound",
             Self::AlreadyExists { .. } => "AlreadyExists",
             Self::Conflict { .. } | Self::ApplyConflict { .. } => "Conflict",
-            Self::Invalid { .. } => "Invalid",
+            Self::Invalid { .. } | Self::PatchDoesNotFit => "Invalid",
+            Self::Unexplained(_) => "",
             Self::Version { code: 410, .. } => "Expired",
             Self::Version { .. } => "Timeout",
             Self::MethodNotAllowed => "MethodNotAllowed",
@@ -239,7 +250,12 @@ impl Failure {
             Self::NotFound { resource, name }
             | Self::AlreadyExists { resource, name }
             | Self::Conflict { resource, name, .. } => Some(named(resource, name)),
-            Self::Forbidden { resource, name, causes, .. } => {
+            Self::Forbidden {
+                resource,
+                name,
+                causes,
+                ..
+            } => {
                 let mut details = named(resource, name);
                 if !causes.is_empty() {
                     details["causes"] = causes_value(causes);
@@ -247,7 +263,13 @@ impl Failure {
                 Some(details)
             }
             Self::ApplyConflict { causes, .. } => Some(json!({"causes": causes_value(causes)})),
-            Self::Invalid { group, kind, name, causes, .. } => {
+            Self::Invalid {
+                group,
+                kind,
+                name,
+                causes,
+                ..
+            } => {
                 let mut details = json!({"kind": kind, "causes": causes_value(causes)});
                 if !group.is_empty() {
                     details["group"] = json!(group);
@@ -258,17 +280,27 @@ impl Failure {
                 Some(details)
             }
             Self::TooManyRequests { retry_after } => Some(json!({"retryAfterSeconds": retry_after})),
-            Self::NoSuchPath => Some(json!({})),
+            Self::NoSuchPath | Self::PatchDoesNotFit => Some(json!({})),
+            Self::Version { code: 504, .. } => Some(json!({
+                "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
+                "retryAfterSeconds": 1,
+            })),
             _ => None,
         };
         let mut metadata = json!({});
-        if let Self::Version { proceed: Some(token), .. } = self {
+        if let Self::Version {
+            proceed: Some(token), ..
+        } = self
+        {
             metadata["continue"] = json!(token);
         }
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": metadata, "status": "Failure",
-            "message": self.to_string(), "reason": self.reason(), "code": self.code().as_u16(),
+            "message": self.to_string(), "code": self.code().as_u16(),
         });
+        if !self.reason().is_empty() {
+            status["reason"] = json!(self.reason());
+        }
         if let Some(details) = details {
             status["details"] = details;
         }

@@ -182,11 +182,27 @@ impl Store {
         self.version += 1;
         let version = self.version;
         object::metadata_mut(&mut object).insert("resourceVersion".to_owned(), json!(version.to_string()));
-        let key = (object::namespace(&object).to_owned(), object::name(&object).to_owned());
+        let key = (
+            object::namespace(&object).to_owned(),
+            object::name(&object).to_owned(),
+        );
         let object = Arc::new(object);
         let previous = self.table(table).objects.insert(key.clone(), Arc::clone(&object));
-        let change = if previous.is_some() { Change::Modified } else { Change::Added };
-        self.log(table, Event { version, change, key, object: Arc::clone(&object), previous });
+        let change = if previous.is_some() {
+            Change::Modified
+        } else {
+            Change::Added
+        };
+        self.log(
+            table,
+            Event {
+                version,
+                change,
+                key,
+                object: Arc::clone(&object),
+                previous,
+            },
+        );
         object
     }
 

@@ -163,17 +163,28 @@ pub fn duration(seconds: i64) -> String {
 }
 
 fn computed(function: &str, entry: &Value, now: Timestamp) -> String {
-    let list = |path: &[&str]| at(entry, path).and_then(Value::as_array).cloned().unwrap_or_default();
+    let list = |path: &[&str]| {
+        at(entry, path)
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default()
+    };
     let since = |path: &[&str]| {
-        text(entry, path)
-            .parse::<Timestamp>()
-            .map_or_else(|_| "<unknown>".to_owned(), |then| duration(now.as_second() - then.as_second()))
+        text(entry, path).parse::<Timestamp>().map_or_else(
+            |_| "<unknown>".to_owned(),
+            |then| duration(now.as_second() - then.as_second()),
+        )
     };
     let number = |path: &[&str]| at(entry, path).and_then(Value::as_i64).unwrap_or(0);
     match function {
         "age" => since(&["metadata", "creationTimestamp"]),
         "last_seen" => {
-            for path in ["lastTimestamp", "deprecatedLastTimestamp", "eventTime", "firstTimestamp"] {
+            for path in [
+                "lastTimestamp",
+                "deprecatedLastTimestamp",
+                "eventTime",
+                "firstTimestamp",
+            ] {
                 if !text(entry, &[path]).is_empty() {
                     return since(&[path]);
                 }
@@ -209,7 +220,11 @@ fn computed(function: &str, entry: &Value, now: Timestamp) -> String {
                 .flatten()
                 .map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or_default()))
                 .collect();
-            if labels.is_empty() { "<none>".to_owned() } else { labels.join(",") }
+            if labels.is_empty() {
+                "<none>".to_owned()
+            } else {
+                labels.join(",")
+            }
         }
         "access_modes" => {
             let modes: Vec<&str> = at(entry, &["spec", "accessModes"])
@@ -231,7 +246,12 @@ fn computed(function: &str, entry: &Value, now: Timestamp) -> String {
             format!("{}/{}", text(claim, &["namespace"]), text(claim, &["name"]))
         }),
         "data_size" => {
-            let size = |field: &str| entry.get(field).and_then(Value::as_object).map_or(0, |data| data.len());
+            let size = |field: &str| {
+                entry
+                    .get(field)
+                    .and_then(Value::as_object)
+                    .map_or(0, |data| data.len())
+            };
             (size("data") + size("binaryData")).to_string()
         }
         "node_status" => {
@@ -252,7 +272,11 @@ fn computed(function: &str, entry: &Value, now: Timestamp) -> String {
             })
         }
         "ready_replicas" => {
-            format!("{}/{}", number(&["status", "readyReplicas"]), number(&["spec", "replicas"]))
+            format!(
+                "{}/{}",
+                number(&["status", "readyReplicas"]),
+                number(&["spec", "replicas"])
+            )
         }
         "role" => format!(
             "{}/{}",

@@ -169,9 +169,10 @@ impl Watch {
     fn take_events(&mut self) -> bool {
         let (events, present) = {
             let cluster = self.shared.cluster.lock();
-            let events = cluster
-                .store
-                .events(&self.request.kind.table, self.request.version, EVENTS_PER_TURN);
+            let events =
+                cluster
+                    .store
+                    .events(&self.request.kind.table, self.request.version, EVENTS_PER_TURN);
             (events, cluster.store.version())
         };
         let Some(events) = events else {
@@ -223,10 +224,8 @@ impl Watch {
             (true, false) => {
                 // What left the selection is told as it was, under the version at which it left.
                 let mut last = before.unwrap_or_default();
-                object::metadata_mut(&mut last).insert(
-                    "resourceVersion".to_owned(),
-                    json!(event.version.to_string()),
-                );
+                object::metadata_mut(&mut last)
+                    .insert("resourceVersion".to_owned(), json!(event.version.to_string()));
                 self.emit("DELETED", &last);
             }
             (false, false) => {}
@@ -241,8 +240,7 @@ impl Watch {
                 let now = self.shared.clock.now();
                 let metadata = json!({"resourceVersion": entry["metadata"]["resourceVersion"]});
                 let list = std::slice::from_ref(entry);
-                let mut table =
-                    table::table(&self.request.kind, list, metadata, &self.request.include, now);
+                let mut table = table::table(&self.request.kind, list, metadata, &self.request.include, now);
                 if !std::mem::take(&mut self.heads) {
                     table["columnDefinitions"] = Value::Null;
                 }

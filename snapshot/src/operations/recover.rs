@@ -39,7 +39,7 @@ pub enum Recovered {
 
 /// Puts right what was interrupted. Errors: a restore cannot be finished, for want of room for instance: then nothing else may be done, and
 /// the next operation tries again; I/O.
-pub(super) fn recover(
+pub fn recover(
     repository: &Repository,
     lease: &Lease,
     tools: &Tools,

@@ -1,6 +1,7 @@
 //! The object store of a repository whose snapshots are archives: the one that the configuration names, or a directory in the control
 //! directory. Opened when it is needed, once.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cairn_content::objects::{ObjectOptions, ObjectStoreUrl, Objects, Owner, OwnerId};
@@ -22,11 +23,29 @@ pub fn store(repository: &Repository) -> Result<&archive::Repository, OperationE
     if let Some(open) = repository.store_cell().get() {
         return Ok(open);
     }
-    let opened = open(repository)?;
+    let control = repository.control();
+    let opened = open(repository, |number| {
+        control.path_of(Area::Cache, &format!("index-{number}"))
+    })?;
     Ok(repository.store_cell().get_or_init(|| opened))
 }
 
-fn open(repository: &Repository) -> Result<archive::Repository, OperationError> {
+/// Opens the store for reading, with what is known of its packs in the directory `scratch`, which is there: where the control directory cannot be written.
+///
+/// # Errors
+/// As of [`store`].
+pub(crate) fn open_beside(
+    repository: &Repository,
+    scratch: &Path,
+) -> Result<archive::Repository, OperationError> {
+    open(repository, |number| scratch.join(format!("index-{number}")))
+}
+
+/// Opens the store with the first of the chunk indexes that nobody uses.
+fn open(
+    repository: &Repository,
+    index: impl Fn(usize) -> PathBuf,
+) -> Result<archive::Repository, OperationError> {
     let parts = repository.parts();
     let runtime = parts.runtime.clone().ok_or(OperationError::NoRuntime)?;
     let config = repository.config()?.store;
@@ -68,7 +87,7 @@ fn open(repository: &Repository) -> Result<archive::Repository, OperationError> 
             RepositoryParts {
                 objects: objects.clone(),
                 runtime: runtime.clone(),
-                cache: control.path_of(Area::Cache, &format!("index-{number}")),
+                cache: index(number),
                 clock: Arc::clone(&parts.clock),
                 owner: owner.clone(),
                 sealing: sealing.clone(),

@@ -25,6 +25,9 @@ pub(super) const VERIFIED_SUFFIX: &str = ".verified";
 /// Damaged files that are told.
 pub const DAMAGE_SHOWN_MAX: usize = 1000;
 
+/// How long a wait for the rate may hold up somebody who asks for it to stop.
+const PACE_STEP: Duration = Duration::from_millis(100);
+
 /// How much of a snapshot is to be believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Integrity {
@@ -114,10 +117,18 @@ struct Pace {
 }
 
 impl Pace {
-    fn wait(&self, bytes: u64) {
-        if let Some(rate) = self.bytes_per_second {
-            let due = Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64);
-            std::thread::sleep(due.saturating_sub(self.begun.elapsed()));
+    /// Waits until so many bytes may have been read, or somebody asks for it to stop.
+    fn wait(&self, bytes: u64, progress: &Progress) {
+        let Some(rate) = self.bytes_per_second else {
+            return;
+        };
+        let due = Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64);
+        loop {
+            let left = due.saturating_sub(self.begun.elapsed());
+            if left.is_zero() || progress.is_cancelled() {
+                return;
+            }
+            std::thread::sleep(left.min(PACE_STEP));
         }
     }
 }
@@ -179,7 +190,7 @@ pub fn verify(
         check_file(&mut record, &*data, &mut found)?;
         if let Body::File(_) = &record.entry.body {
             progress.add(1, record.entry.attributes.size);
-            pace.wait(found.bytes);
+            pace.wait(found.bytes, progress);
         }
         if let Some((list, _)) = &mut list {
             list.push(&record)?;

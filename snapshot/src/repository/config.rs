@@ -90,6 +90,8 @@ pub struct Retention {
     pub keep_tags: Vec<String>,
     /// The time zone of periods and of the dates in templates: a name of the IANA database; default UTC.
     pub time_zone: Zone,
+    /// After each snapshot of a schedule, the daemon removes what is not kept.
+    pub automatic: bool,
 }
 
 impl Retention {

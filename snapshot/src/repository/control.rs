@@ -65,6 +65,36 @@ impl ControlDirectory {
         }
     }
 
+    /// Opens the directory at `path`, whose parent is open. Errors: it is a symbolic link, no directory, or cannot be opened.
+    pub(super) fn open_in(
+        parent: BorrowedFd<'_>,
+        path: &Path,
+        randomness: Arc<dyn Randomness>,
+    ) -> Result<Self, RepositoryError> {
+        let name = path.file_name().unwrap_or_default();
+        match rustix::fs::openat(parent, name, DIRECTORY, Mode::empty()) {
+            Ok(root) => Ok(ControlDirectory::of(root, path, randomness)),
+            Err(error) => {
+                let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
+                match stat.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+                    Ok(FileType::Symlink) => Err(RepositoryError::SymlinkedControl {
+                        path: path.to_owned(),
+                    }),
+                    _ => Err(RepositoryError::io("opening", path, error.into())),
+                }
+            }
+        }
+    }
+
+    /// The open directory `root`, which is at `path`.
+    pub fn of(root: OwnedFd, path: &Path, randomness: Arc<dyn Randomness>) -> Self {
+        ControlDirectory {
+            root,
+            path: path.to_owned(),
+            randomness,
+        }
+    }
+
     /// Where it was when it was opened: for messages.
     pub fn path(&self) -> &Path {
         &self.path

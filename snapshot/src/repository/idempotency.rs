@@ -3,7 +3,9 @@
 //! The record of a key is written before the descriptor of the snapshot that it names. A key whose snapshot does not exist was never
 //! used up: the save ended before its commit, or the snapshot was removed since.
 
-use cairn_types::{SnapshotId, Timestamp};
+use std::collections::BTreeSet;
+
+use cairn_types::{SnapshotId, Tag, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::document::{self, Document, EncodeError};
@@ -11,7 +13,7 @@ use super::error::RepositoryError;
 use super::layout::{Area, document_name};
 use super::lease::Lease;
 use super::{Repository, Survival, text};
-use crate::directory::Digest;
+use crate::directory::{Digest, RelativePath};
 
 /// Longest key, in bytes.
 pub const KEY_BYTES_MAX: usize = 1024;
@@ -39,6 +41,33 @@ impl RequestKey {
             request: Digest(*blake3::hash(request).as_bytes()),
         })
     }
+}
+
+/// What is asked for with a key.
+#[derive(Serialize)]
+struct Asked<'a> {
+    note: &'a str,
+    tags: Vec<&'a str>,
+    template: Option<&'a str>,
+    paths: Vec<String>,
+}
+
+/// What a save asks for, before a template fills it with times, in a form that is the same in all versions and for all callers: the same key
+/// with another request is noticed.
+pub fn save_description(
+    note: &str,
+    tags: &BTreeSet<Tag>,
+    template: Option<&str>,
+    paths: &[RelativePath],
+) -> Vec<u8> {
+    let asked = Asked {
+        note,
+        tags: tags.iter().map(Tag::as_str).collect(),
+        template,
+        paths: paths.iter().map(|path| text::escape(path.as_bytes())).collect(),
+    };
+    // Texts always have a JSON form.
+    serde_json::to_vec(&asked).unwrap_or_default()
 }
 
 /// `keys/HASH.json`.
@@ -80,6 +109,22 @@ impl Repository {
             Ok(_) if record.request != key.request => Err(RepositoryError::KeyReused {
                 snapshot: record.snapshot,
             }),
+            Ok(_) => Ok(Some(record.snapshot)),
+            Err(RepositoryError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The snapshot that a request with this key made, whatever it asked for; nothing if there is none. Errors: damage, I/O.
+    pub fn snapshot_of_key(&self, key: &str) -> Result<Option<SnapshotId>, RepositoryError> {
+        let hash = Digest(*blake3::hash(key.as_bytes()).as_bytes());
+        let Some(record) = self
+            .control()
+            .load::<KeyRecord>(Area::Keys, &document_name(&hash))?
+        else {
+            return Ok(None);
+        };
+        match self.descriptor(record.snapshot) {
             Ok(_) => Ok(Some(record.snapshot)),
             Err(RepositoryError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),

@@ -7,7 +7,8 @@ use cairn_metadata::{ExtentRecord, InodeRecord};
 use cairn_types::{ByteRange, ErrorKind, Extent, FileKind, LogPosition};
 
 use super::{EXTENTS_BATCH, INLINE_BYTES_MAX, State, Volume, Work, log_failed, metadata_failed};
-use crate::dirty::{DirtyFile, LoggedWrite, Piece, lay_over, next_change, next_data_version};
+use crate::capacity::Reservation;
+use crate::dirty::{LoggedWrite, Piece, lay_over, next_change, next_data_version};
 use crate::extent_cache::{Known, WINDOW_EXTENTS_MAX, windows};
 use crate::filesystem::{Caller, Change, FILE_BYTES_MAX, ObjectId, ReadData, Stability, Written};
 use crate::{Error, Pending, permission};
@@ -305,9 +306,16 @@ impl Volume {
         let _applying = self.shared.applying.read();
         let _serial = self.write_lock(object.inode);
         loop {
-            let (branch, record) = {
+            let (branch, record, room) = {
                 let state = self.state.read();
-                (state.lineage.branch(), self.writable(&state, caller, object)?)
+                let record = self.writable(&state, caller, object)?;
+                // The file's size stays while its write lock is held. A small file's write is checked when it is committed.
+                let growth = match record.inline && end <= INLINE_BYTES_MAX as u64 || length == 0 {
+                    true => 0,
+                    false => end.saturating_sub(record.size),
+                };
+                let room = self.reserved.reserve(&state.open, &state.dirty, growth)?;
+                (state.lineage.branch(), record, room)
             };
             if length == 0 {
                 let change = self.change(object.inode, &record, &record);
@@ -341,7 +349,9 @@ impl Volume {
                 logged.push(self.append(write, part)?);
                 at += part.len() as u64;
             }
-            if let Some(written) = self.note(caller, object, branch, logged, length as u32, stability)? {
+            if let Some(written) =
+                self.note(caller, object, branch, (logged, room), length as u32, stability)?
+            {
                 return Ok(written);
             }
         }
@@ -415,7 +425,7 @@ impl Volume {
         caller: &Caller,
         object: ObjectId,
         branch: cairn_types::BranchId,
-        logged: Vec<Logged>,
+        (logged, room): (Vec<Logged>, Reservation<'_>),
         count: u32,
         stability: Stability,
     ) -> Result<Option<Pending<Written>>, Error> {
@@ -427,16 +437,17 @@ impl Volume {
         let State {
             open, lineage, dirty, ..
         } = &mut *state;
-        let file = dirty
-            .entry(object.inode)
-            .or_insert_with(|| DirtyFile::new(before));
-        let extents_before = file.overlay.len() as u64;
         let mut end = LogPosition(0);
-        for part in logged {
-            file.note(&part.write, part.extent, part.sequence, part.end);
-            end = end.max(part.end);
-        }
-        let extents_after = file.overlay.len() as u64;
+        let (extents_before, extents_after, mut after) = dirty.change(object.inode, before, |file| {
+            let extents_before = file.overlay.len() as u64;
+            for part in logged {
+                file.note(&part.write, part.extent, part.sequence, part.end);
+                end = end.max(part.end);
+            }
+            (extents_before, file.overlay.len() as u64, file.record)
+        });
+        // Counted now.
+        drop(room);
         let total = self
             .shared
             .overlay_extents
@@ -448,7 +459,6 @@ impl Volume {
         if total > self.shared.settings.overlay_extents_max {
             self.shared.flush_early.ask();
         }
-        let mut after = file.record;
         let mode = permission::mode_after_write(caller, &before);
         let mut commit = None;
         if mode != before.mode {

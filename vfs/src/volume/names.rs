@@ -10,7 +10,7 @@ use crate::filesystem::{
     SYMLINK_BYTES_MAX, SetAttributes, SetTime, SpecialFile,
 };
 use crate::permission::{self, EXECUTE, WRITE};
-use crate::{Error, Pending};
+use crate::{Error, Pending, capacity};
 
 /// The size that every directory says it has.
 pub(crate) const DIRECTORY_BYTES: u64 = 4096;
@@ -290,6 +290,8 @@ impl Volume {
         }
         let now = self.shared.now();
         let record = self.new_record(caller, directory.inode, &before, &new, now)?;
+        // Before a number is drawn for it.
+        capacity::require_inodes(&state.open, 1)?;
         let after = entry_added(&before, new.kind == FileKind::Directory, now);
 
         let State {
@@ -300,6 +302,7 @@ impl Volume {
             ..
         } = &mut *state;
         let mut work = Work::new(self, lineage, open.branch.epoch);
+        let reserved = open.record.inodes_reserved;
         let inode = Self::draw_inode(open, next_inode, &mut work.transaction);
         work.insert(inode, &record);
         if let Some(target) = new.target {
@@ -313,12 +316,23 @@ impl Volume {
         };
         work.transaction.put_entry(directory.inode, &entry);
         work.put(dirty, directory.inode, &after);
+        if let Err(error) = work.require_capacity(open, dirty) {
+            open.record.inodes_reserved = reserved;
+            return Err(error);
+        }
         let created = Created {
             attributes: self.attributes(inode, &record),
             directory: self.change(directory.inode, &before, &after),
         };
         work.record_reply(reply(&created));
-        let commit = work.commit(open, dirty)?;
+        let commit = match work.commit(open, dirty) {
+            Ok(commit) => commit,
+            Err(error) => {
+                // What is not stored is not reserved: else numbers would come again after a restart.
+                open.record.inodes_reserved = reserved;
+                return Err(error);
+            }
+        };
         drop(state);
         Ok(self.after_commit(created, commit))
     }
@@ -566,7 +580,7 @@ pub(super) fn entry_removed(before: &InodeRecord, is_directory: bool, now: Times
 /// Takes one name from an inode, and the inode with its last name.
 pub(super) fn drop_link(
     work: &mut Work<'_>,
-    dirty: &std::collections::HashMap<InodeId, crate::dirty::DirtyFile>,
+    dirty: &crate::dirty::DirtyFiles,
     inode: InodeId,
     record: &InodeRecord,
     now: Timestamp,

@@ -5,17 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use cairn_metadata::keyspace::dirent::FIRST_COOKIE;
-use cairn_metadata::store::{OpenVolume, SnapshotDetails};
-use cairn_metadata::{InodeRecord, Lineage, MetadataError, Origin, SnapshotRecord, VolumeRecord};
+use cairn_metadata::store::{LedgerEntries, OpenVolume, PinUse, SnapshotDetails};
+use cairn_metadata::{
+    CapacityLimits, InodeRecord, Lineage, MetadataError, Origin, PinRecord, SnapshotRecord, VolumeRecord,
+};
 use cairn_types::{
     BranchId, DeviceNumber, ErrorKind, ExportPolicy, FileKind, InodeId, SnapshotId, SnapshotReference,
-    WorkspaceName,
+    VolumeId, WorkspaceName,
 };
 
 use super::Volumes;
 use crate::Error;
+use crate::capacity::beyond;
 use crate::control::{
-    ControlError, Difference, NewSnapshot, NewWorkspace, Restored, Snapshot, SnapshotOrigin, Usage, Workspace,
+    ControlError, Difference, NewSnapshot, NewWorkspace, Restored, Snapshot, SnapshotOrigin, SnapshotPin,
+    Usage, Workspace,
 };
 use crate::volume::names::DIRECTORY_BYTES;
 use crate::volume::{State, Volume, chain, log_failed, metadata_failed};
@@ -67,6 +71,33 @@ pub(super) fn snapshot(record: SnapshotRecord) -> Snapshot {
         inodes: record.usage.inodes,
         bytes: record.usage.bytes,
         parent: record.parent,
+        pins: record.pins.into_iter().map(pin).collect(),
+    }
+}
+
+pub(super) fn pin(record: PinRecord) -> SnapshotPin {
+    SnapshotPin {
+        number: record.number,
+        created: record.created,
+        expires: record.expires,
+        reason: record.reason,
+    }
+}
+
+/// Fails if a tree is more than a workspace may hold.
+pub(super) fn require_capacity(
+    workspace: &WorkspaceName,
+    usage: cairn_metadata::Usage,
+    limits: CapacityLimits,
+) -> Result<(), ControlError> {
+    match beyond(usage, limits) {
+        None => Ok(()),
+        Some((resource, found, limit)) => Err(ControlError::OverCapacity {
+            workspace: workspace.clone(),
+            resource,
+            found,
+            limit,
+        }),
     }
 }
 
@@ -77,7 +108,7 @@ impl Volumes {
         volume.ok_or_else(|| ControlError::NoWorkspace { name: name.clone() })
     }
 
-    fn describe(&self, volume: &Volume) -> Workspace {
+    pub(super) fn describe(&self, volume: &Volume) -> Workspace {
         let usage = volume.usage();
         let state = volume.state.read();
         let record = &state.open.record;
@@ -90,6 +121,7 @@ impl Volumes {
             snapshots: record.snapshots,
             inodes: usage.inodes,
             bytes: usage.bytes,
+            limits: record.limits,
         }
     }
 
@@ -101,8 +133,30 @@ impl Volumes {
         }
     }
 
-    /// Makes an empty workspace. Durable on return. Errors: `WorkspaceExists`, `LimitExceeded`, `NoSpace`.
+    /// Makes an empty workspace that may hold any amount. Durable on return. Errors: `WorkspaceExists`, `LimitExceeded`, `NoSpace`.
     pub fn create_workspace(&self, new: NewWorkspace) -> Result<Workspace, ControlError> {
+        self.create_workspace_recorded(new, CapacityLimits::default(), &mut [])
+    }
+
+    /// Makes an empty workspace. Durable on return. Errors: those of [`Volumes::create_workspace`]; `OverCapacity` if not even its root
+    /// directory fits.
+    pub fn create_limited_workspace(
+        &self,
+        new: NewWorkspace,
+        limits: CapacityLimits,
+    ) -> Result<Workspace, ControlError> {
+        self.create_workspace_recorded(new, limits, &mut [])
+    }
+
+    /// As [`Volumes::create_limited_workspace`], with entries of the ledger in the same batch.
+    pub fn create_workspace_recorded(
+        &self,
+        new: NewWorkspace,
+        limits: CapacityLimits,
+        entries: LedgerEntries<'_>,
+    ) -> Result<Workspace, ControlError> {
+        let root_only = cairn_metadata::Usage { inodes: 1, bytes: 0 };
+        require_capacity(&new.name, root_only, limits)?;
         limit(
             "number of allowed networks",
             new.policy.allow.len(),
@@ -143,8 +197,12 @@ impl Volumes {
             last_snapshot: None,
             forked_from: None,
             policy: new.policy,
+            limits,
         };
-        let open = self.shared.store.create_volume(record, &root).map_err(failed)?;
+        let store = &self.shared.store;
+        let open = store
+            .create_volume_recorded(record, &root, entries)
+            .map_err(failed)?;
         self.admit(new.name, open)
     }
 
@@ -177,8 +235,23 @@ impl Volumes {
     /// Deletes a workspace, with its snapshots only if `with_snapshots`. Forks of it are not touched. Mounted clients get
     /// stale handles. Durable on return; the storage is freed in the background. Errors: `NoWorkspace`, `HasSnapshots`.
     pub fn delete_workspace(&self, name: &WorkspaceName, with_snapshots: bool) -> Result<(), ControlError> {
+        self.delete_workspace_recorded(name, None, with_snapshots, &mut [])
+    }
+
+    /// As [`Volumes::delete_workspace`], with entries of the ledger in the same batch; if `only` is given, a workspace of that name
+    /// that is another volume is not there.
+    pub fn delete_workspace_recorded(
+        &self,
+        name: &WorkspaceName,
+        only: Option<VolumeId>,
+        with_snapshots: bool,
+        entries: LedgerEntries<'_>,
+    ) -> Result<(), ControlError> {
         let _administration = self.administration.lock();
         let volume = self.named(name)?;
+        if only.is_some_and(|only| only != volume.id) {
+            return Err(ControlError::NoWorkspace { name: name.clone() });
+        }
         let mut state = volume.state.write();
         let snapshots = state.open.record.snapshots;
         if snapshots > 0 && !with_snapshots {
@@ -187,13 +260,15 @@ impl Volumes {
                 snapshots,
             });
         }
-        self.shared.store.delete_volume(&state.open).map_err(failed)?;
+        let store = &self.shared.store;
+        store
+            .delete_volume_recorded(&state.open, entries)
+            .map_err(failed)?;
         state.deleted = true;
-        for (_, file) in state.dirty.drain() {
-            self.shared
-                .overlay_extents
-                .fetch_sub(file.overlay.len() as u64, Ordering::Relaxed);
-        }
+        let forgotten = state.dirty.forget_all();
+        self.shared
+            .overlay_extents
+            .fetch_sub(forgotten, Ordering::Relaxed);
         drop(state);
         self.volumes.write().remove(&volume.id);
         Ok(())
@@ -202,21 +277,34 @@ impl Volumes {
     /// Takes a snapshot of everything acknowledged so far. Durable on return, with all data. The cost does not depend on the
     /// number of files or bytes, but on what has not been flushed yet. Errors: `NoWorkspace`, `LimitExceeded`, `NoSpace`.
     pub fn snapshot(&self, name: &WorkspaceName, new: NewSnapshot) -> Result<Snapshot, ControlError> {
+        self.snapshot_recorded(name, new, &mut [])
+    }
+
+    /// As [`Volumes::snapshot`], with entries of the ledger in the same batch, which get the snapshot's id.
+    pub fn snapshot_recorded(
+        &self,
+        name: &WorkspaceName,
+        new: NewSnapshot,
+        entries: LedgerEntries<'_>,
+    ) -> Result<Snapshot, ControlError> {
         limit("note in bytes", new.note.len(), Snapshot::NOTE_BYTES_MAX)?;
         limit("number of tags", new.tags.len(), Snapshot::TAGS_MAX)?;
         self.require_room()?;
         let volume = self.named(name)?;
         let details = self.details(Origin::Requested, new);
+        for entry in entries.iter_mut() {
+            entry.record.snapshot = Some(details.id);
+        }
         let mut state = self.quiesce(name, &volume)?;
         let record = self
             .shared
             .store
-            .take_snapshot(&mut state.open, details)
+            .take_snapshot_recorded(&mut state.open, details, entries)
             .map_err(failed)?;
         Ok(snapshot(record))
     }
 
-    fn details(&self, origin: Origin, new: NewSnapshot) -> SnapshotDetails {
+    pub(super) fn details(&self, origin: Origin, new: NewSnapshot) -> SnapshotDetails {
         let id = SnapshotId(self.shared.random());
         SnapshotDetails {
             id,
@@ -337,17 +425,26 @@ impl Volumes {
     ) -> Result<(), ControlError> {
         let volume = self.named(name)?;
         let engine = self.shared.store.engine();
-        let from = self.find(name, &volume, from)?.point;
+        // Pinned, so that neither is deleted or swept while it is read.
+        let pinned = |reference: &SnapshotReference| {
+            let found = self.find(name, &volume, reference)?;
+            let pinned = self.shared.store.pin_snapshot(found.id, PinUse::Comparing);
+            let (_, record, pin) = pinned
+                .map_err(failed)?
+                .ok_or_else(|| self.not_found(name, reference))?;
+            Ok((record.point, pin))
+        };
+        let (from, _from_pin) = pinned(from)?;
         let from = Lineage::at(engine, from).map_err(failed)?;
-        let to = match to {
-            Some(to) => Lineage::at(engine, self.find(name, &volume, to)?.point).map_err(failed)?,
+        let (to, _to_pin) = match to {
+            Some(to) => pinned(to)?,
             None => {
                 // The live tree holds still as the state at the end of an epoch that no snapshot keeps.
                 let mut state = self.quiesce(name, &volume)?;
-                let point = self.shared.store.end_epoch(&mut state.open).map_err(failed)?;
-                Lineage::at(engine, point).map_err(failed)?
+                self.shared.store.end_epoch(&mut state.open).map_err(failed)?
             }
         };
+        let to = Lineage::at(engine, to).map_err(failed)?;
         super::diff::diff(engine, &from, &to, visit)
             .map_err(metadata_failed)
             .map_err(stopped)
@@ -355,11 +452,21 @@ impl Volumes {
 
     /// Makes the live tree equal to a snapshot, after a safety snapshot of what it was. Mounted clients carry on: handles of
     /// objects that both have stay good. Durable on return; the cost does not depend on the size.
-    /// Errors: as [`Volumes::resolve`], `NoSpace`.
+    /// Errors: as [`Volumes::resolve`], `NoSpace`; `OverCapacity` if the snapshot is more than the workspace may hold.
     pub fn restore(
         &self,
         name: &WorkspaceName,
         reference: &SnapshotReference,
+    ) -> Result<Restored, ControlError> {
+        self.restore_recorded(name, reference, &mut [])
+    }
+
+    /// As [`Volumes::restore`], with entries of the ledger in the same batch, which get the ids of both snapshots.
+    pub fn restore_recorded(
+        &self,
+        name: &WorkspaceName,
+        reference: &SnapshotReference,
+        entries: LedgerEntries<'_>,
     ) -> Result<Restored, ControlError> {
         self.require_room()?;
         let volume = self.named(name)?;
@@ -374,9 +481,16 @@ impl Volumes {
         );
         let mut state = self.quiesce(name, &volume)?;
         let store = &self.shared.store;
+        require_capacity(name, target.usage, state.open.record.limits)?;
         // A lineage that cannot be read must not become the head.
         Lineage::at(store.engine(), target.point).map_err(failed)?;
-        let safety = store.restore(&mut state.open, &target, details).map_err(failed)?;
+        for entry in entries.iter_mut() {
+            entry.record.snapshot = Some(target.id);
+            entry.record.safety = Some(details.id);
+        }
+        let safety = store
+            .restore_recorded(&mut state.open, &target, details, entries)
+            .map_err(|error| self.gone(name, reference, error))?;
         state.lineage = Lineage::live(store.engine(), state.open.record.head).map_err(failed)?;
         Ok(Restored {
             snapshot: snapshot(target),
@@ -384,25 +498,50 @@ impl Volumes {
         })
     }
 
-    /// Makes a new workspace that starts as a snapshot of another and has the same export policy. Durable on return; the
-    /// cost does not depend on the size. Errors: as [`Volumes::resolve`], `WorkspaceExists`, `NoSpace`.
+    /// A failure in which the snapshot may have been deleted since it was found.
+    fn gone(
+        &self,
+        name: &WorkspaceName,
+        reference: &SnapshotReference,
+        error: MetadataError,
+    ) -> ControlError {
+        match error {
+            MetadataError::SnapshotGone { .. } => self.not_found(name, reference),
+            error => failed(error),
+        }
+    }
+
+    /// Makes a new workspace that starts as a snapshot of another and has the same export policy and limits. Durable on return; the
+    /// cost does not depend on the size. Errors: as [`Volumes::resolve`], `WorkspaceExists`, `NoSpace`; `OverCapacity` if the snapshot is
+    /// more than the workspace may hold.
     pub fn fork(
         &self,
         name: &WorkspaceName,
         reference: &SnapshotReference,
         new: &WorkspaceName,
     ) -> Result<Workspace, ControlError> {
+        self.fork_recorded(name, reference, new, &mut [])
+    }
+
+    /// As [`Volumes::fork`], with entries of the ledger in the same batch, which get the id of the snapshot.
+    pub fn fork_recorded(
+        &self,
+        name: &WorkspaceName,
+        reference: &SnapshotReference,
+        new: &WorkspaceName,
+        entries: LedgerEntries<'_>,
+    ) -> Result<Workspace, ControlError> {
         self.require_room()?;
         let _administration = self.administration.lock();
         let volume = self.named(name)?;
         let from = self.find(name, &volume, reference)?;
-        let (policy, inodes_reserved) = {
-            let state = volume.state.read();
-            (
-                state.open.record.policy.clone(),
-                state.open.record.inodes_reserved,
-            )
-        };
+        let VolumeRecord {
+            policy,
+            inodes_reserved,
+            limits,
+            ..
+        } = volume.state.read().open.record.clone();
+        require_capacity(name, from.usage, limits)?;
         let record = VolumeRecord {
             name: new.clone(),
             head: BranchId(0),
@@ -413,9 +552,23 @@ impl Volumes {
             last_snapshot: None,
             forked_from: Some(from.id),
             policy,
+            limits,
         };
-        let open = self.shared.store.fork_volume(record, &from).map_err(failed)?;
+        for entry in entries.iter_mut() {
+            entry.record.snapshot = Some(from.id);
+        }
+        let store = &self.shared.store;
+        let open = store.fork_volume_recorded(record, &from, entries);
+        let open = open.map_err(|error| self.gone(name, reference, error))?;
         self.admit(new.clone(), open)
+    }
+
+    /// Brings everything that was acknowledged, stable or not, into the metadata, durably. What comes meanwhile may or may not be
+    /// among it. Errors: `NoSpace`, `Storage`.
+    pub fn flush_durably(&self) -> Result<(), ControlError> {
+        self.flush().map_err(stopped)?;
+        let synced = self.shared.store.engine().sync();
+        synced.map_err(|error| failed(error.into()))
     }
 
     /// What the node holds.
@@ -432,6 +585,7 @@ impl Volumes {
             unstable_bytes: self.shared.unstable_bytes.load(Ordering::Relaxed),
             disk_free_bytes: self.shared.space.free_bytes(),
             disk_reserve_bytes: self.shared.space.reserve_bytes(),
+            swept: self.sweeping.figures(),
         })
     }
 }

@@ -1,14 +1,14 @@
 //! Snapshots as trees that are read: every object in order, what changed since another snapshot, the bytes of extents.
 //!
-//! A reader pins what it reads. A workspace that is deleted meanwhile, and a sweep, take nothing from under it: its branch and
-//! those that it descends from stay, so the extents in them stay, and so the segments of the log. The storage is freed by the
+//! A reader pins what it reads. A workspace that is deleted meanwhile, and a sweep, take nothing from under it: what can be seen at its
+//! point stays, so the extents stay, and so the segments of the log. A single snapshot that is read is not deleted. The storage is freed by the
 //! first sweep after the reader is gone.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cairn_metadata::store::BranchPin;
+use cairn_metadata::store::{PinUse, PointPin};
 use cairn_metadata::{ExtentRecord, InodeRecord, Lineage, MetadataError, SnapshotRecord, View};
 use cairn_types::{
     ByteRange, ErrorKind, Extent, FileKind, InodeId, SnapshotId, SnapshotReference, TreeCursor, TreeItem,
@@ -38,13 +38,13 @@ struct State {
     volume: VolumeId,
     record: SnapshotRecord,
     lineage: Lineage,
-    _pin: BranchPin,
+    _pin: PointPin,
 }
 
 impl State {
     /// `None` if no workspace of this node has the snapshot.
     fn open(shared: &Shared, id: SnapshotId) -> Result<Option<State>, MetadataError> {
-        let Some((volume, record, pin)) = shared.store.pin_snapshot(id)? else {
+        let Some((volume, record, pin)) = shared.store.pin_snapshot(id, PinUse::Reading)? else {
             return Ok(None);
         };
         let lineage = Lineage::at(shared.store.engine(), record.point)?;

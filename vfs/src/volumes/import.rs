@@ -18,7 +18,9 @@ use std::sync::Arc;
 
 use cairn_metadata::keyspace::dirent::FIRST_COOKIE;
 use cairn_metadata::store::{ImportBatch, NewImport, SnapshotDetails};
-use cairn_metadata::{DirentRecord, ExtentRecord, ImportRecord, InodeRecord, Lineage, Origin, VolumeRecord};
+use cairn_metadata::{
+    CapacityLimits, DirentRecord, ExtentRecord, ImportRecord, InodeRecord, Lineage, Origin, VolumeRecord,
+};
 use cairn_types::{
     BranchId, ExportPolicy, Extent, FileKind, FileName, InodeId, Node, SegmentId, SnapshotId, Tag, Timestamp,
     WorkspaceName,
@@ -26,7 +28,7 @@ use cairn_types::{
 use siphasher::sip128::{Hasher128, SipHasher24};
 
 use super::Volumes;
-use super::control::{failed, limit, snapshot, stopped};
+use super::control::{failed, limit, require_capacity, snapshot, stopped};
 use crate::Error;
 use crate::control::{ControlError, Restored, Snapshot, Workspace};
 use crate::dirty::{LoggedWrite, next_data_version};
@@ -116,6 +118,8 @@ pub struct Import {
     broken: bool,
     /// The tree is at fault.
     refused: bool,
+    /// What the workspace that it goes into could hold when it began.
+    limits: Option<CapacityLimits>,
 }
 
 /// The inode that began last.
@@ -152,6 +156,10 @@ impl Volumes {
             (false, true) => return Err(ControlError::NoWorkspace { name }.into()),
             _ => {}
         }
+        let limits = match exists {
+            true => Some(self.named(&name)?.state.read().open.record.limits),
+            false => None,
+        };
         if !self.shared.importing.lock().insert(name.clone()) {
             return Err(ImportError::Running { name });
         }
@@ -180,6 +188,7 @@ impl Volumes {
             logged_bytes: 0,
             broken: false,
             refused: false,
+            limits,
         })
     }
 
@@ -337,6 +346,7 @@ impl Import {
             last_snapshot: None,
             forked_from: None,
             policy,
+            limits: CapacityLimits::default(),
         };
         let spare = SnapshotId(shared.random());
         let made = shared
@@ -353,7 +363,8 @@ impl Import {
 
     /// Makes the live tree of the workspace equal to what was imported, after a safety snapshot of what it was, and records a
     /// snapshot of it. Mounted clients carry on: the root's handle stays good, and with the same origin those of objects that both
-    /// have. Durable on return. Errors: as [`Import::finish_new`], but [`ControlError::NoWorkspace`].
+    /// have. Durable on return. Errors: as [`Import::finish_new`], but [`ControlError::NoWorkspace`]; [`ControlError::OverCapacity`] if the
+    /// tree is more than the workspace may hold, which is told as soon as it is clear.
     pub fn finish_into(mut self, imported: ImportedSnapshot) -> Result<Restored, ImportError> {
         let details = check_snapshot(imported)?;
         self.guarded(Import::verify)?;
@@ -368,6 +379,7 @@ impl Import {
         };
         let spare = SnapshotId(shared.random());
         let mut state = self.volumes.quiesce(&self.workspace, &volume)?;
+        require_capacity(&self.workspace, self.record.usage, state.open.record.limits)?;
         let root = volume.load_inode(&state, InodeId::ROOT).map_err(stopped)?;
         let generation = root.ok_or(Error::Stale).map_err(stopped)?.generation;
         // A lineage that cannot be read must not become the head.
@@ -585,6 +597,9 @@ impl Import {
                 Some(bytes) if bytes <= FILE_BYTES_MAX => bytes,
                 _ => return invalid(ImportFault::Size),
             };
+        }
+        if let Some(limits) = self.limits {
+            require_capacity(&self.workspace, self.record.usage, limits)?;
         }
         self.record.links_sum = self.record.links_sum.wrapping_add(links);
         self.record.entries_sum = self.record.entries_sum.wrapping_add(current.entries_sum);

@@ -128,7 +128,9 @@ impl<'a> Harness<'a> {
             | Operation::Fork { .. }
             | Operation::Diff { .. }
             | Operation::Resolve { .. }
-            | Operation::Delete { .. } => self.administer(operation)?,
+            | Operation::Delete { .. }
+            | Operation::DeleteSnapshot { .. }
+            | Operation::SetCapacity { .. } => self.administer(operation)?,
             _ => self.files(operation)?,
         }
         self.compare_trees()

@@ -7,14 +7,14 @@
 //! - A snapshot's parent is the snapshot of the workspace that the tree was last equal to: the one taken before it, or
 //!   restored. The first one of a fork has none: the workspace says where it was forked.
 
-mod control;
+pub mod control;
 mod files;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cairn_types::{Clock, ExportPolicy, SnapshotId, Timestamp, VolumeId, WorkspaceName};
-use cairn_vfs::control::{Snapshot, Workspace};
+use cairn_vfs::control::{CapacityLimits, Snapshot, Workspace};
 use cairn_vfs::filesystem::ReplyRecord;
 use parking_lot::Mutex;
 
@@ -38,11 +38,26 @@ pub struct Space {
     pub tree: Tree,
     /// Oldest first.
     pub snapshots: Vec<Saved>,
+    /// What the tree may hold.
+    pub limits: CapacityLimits,
     /// The snapshot that the tree was last equal to.
     pub head: Option<SnapshotId>,
 }
 
 impl Space {
+    /// Whether the tree has grown beyond what it may hold.
+    fn exceeds(&self, before: &Tree) -> bool {
+        let over = |now: u64, before: u64, limit: Option<u64>| {
+            now > before && limit.is_some_and(|limit| now > limit)
+        };
+        over(self.tree.bytes(), before.bytes(), self.limits.bytes)
+            || over(
+                self.tree.inodes.len() as u64,
+                before.inodes.len() as u64,
+                self.limits.inodes,
+            )
+    }
+
     fn describe(&self, name: &WorkspaceName) -> Workspace {
         Workspace {
             name: name.clone(),
@@ -53,6 +68,7 @@ impl Space {
             snapshots: self.snapshots.len() as u64,
             inodes: self.tree.inodes.len() as u64,
             bytes: self.tree.bytes(),
+            limits: self.limits,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! so most of a random sequence succeeds, and a sequence stays meaningful when proptest takes operations out of it.
 
 use cairn_vfs::filesystem::Stability;
+use proptest::option;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::sample::select;
 
@@ -243,6 +244,16 @@ pub enum Operation {
         workspace: u8,
         with_snapshots: bool,
     },
+    DeleteSnapshot {
+        workspace: u8,
+        reference: Reference,
+    },
+    /// Limits as so much more (or, if negative, less) than there is.
+    SetCapacity {
+        workspace: u8,
+        bytes: Option<i64>,
+        inodes: Option<i64>,
+    },
     Restart {
         stop: Stop,
     },
@@ -446,7 +457,13 @@ fn names() -> impl Strategy<Value = Operation> {
 fn administration() -> impl Strategy<Value = Operation> {
     let tag = prop_oneof![Just(None), (0..3u8).prop_map(Some)];
     let to = prop_oneof![Just(None), reference().prop_map(Some)];
+    let bytes = select(&[-1i64, 0, 1, 100, 5000, 70_000, 2_000_000][..]);
+    let limits = (option::weighted(0.7, bytes), option::weighted(0.4, -1..8i64));
     prop_oneof![
+        4 => (workspace(), reference())
+            .prop_map(|(workspace, reference)| Operation::DeleteSnapshot { workspace, reference }),
+        2 => (workspace(), limits)
+            .prop_map(|(workspace, (bytes, inodes))| Operation::SetCapacity { workspace, bytes, inodes }),
         10 => (workspace(), tag).prop_map(|(workspace, tag)| Operation::Snapshot { workspace, tag }),
         5 => (workspace(), reference())
             .prop_map(|(workspace, reference)| Operation::Restore { workspace, reference }),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use cairn_types::{Clock, SnapshotReference, Timestamp, WorkspaceName};
 use cairn_vfs::FileSystem;
 use cairn_vfs::control::{
-    ControlError, Difference, NewSnapshot, NewWorkspace, Restored, Snapshot, Workspace,
+    CapacityLimits, ControlError, Difference, NewSnapshot, NewWorkspace, Restored, Snapshot, Workspace,
 };
 
 /// How a subject's process ends.
@@ -29,6 +29,12 @@ pub trait Subject {
     fn workspace(&self, name: &WorkspaceName) -> Result<Workspace, ControlError>;
     fn delete_workspace(&self, name: &WorkspaceName, with_snapshots: bool) -> Result<(), ControlError>;
     fn snapshot(&self, name: &WorkspaceName, new: NewSnapshot) -> Result<Snapshot, ControlError>;
+    fn delete_snapshot(
+        &self,
+        name: &WorkspaceName,
+        reference: &SnapshotReference,
+    ) -> Result<Snapshot, ControlError>;
+    fn set_capacity(&self, name: &WorkspaceName, limits: CapacityLimits) -> Result<Workspace, ControlError>;
     fn history(&self, name: &WorkspaceName) -> Result<Vec<Snapshot>, ControlError>;
     fn resolve(&self, name: &WorkspaceName, reference: &SnapshotReference) -> Result<Snapshot, ControlError>;
     fn diff(

@@ -16,7 +16,7 @@ use cairn_metadata::engine::memory::MemoryEngine;
 use cairn_metadata::engine::rocks::{RocksEngine, RocksSettings};
 use cairn_types::{Randomness, SnapshotReference, WorkspaceName};
 use cairn_vfs::control::{
-    ControlError, Difference, NewSnapshot, NewWorkspace, Restored, Snapshot, Workspace,
+    CapacityLimits, ControlError, Difference, NewSnapshot, NewWorkspace, Restored, Snapshot, Workspace,
 };
 use cairn_vfs::{FileSystem, Volumes, VolumesParts, VolumesSettings};
 use tempfile::TempDir;
@@ -224,6 +224,18 @@ impl<H: Home> Subject for Real<H> {
 
     fn snapshot(&self, name: &WorkspaceName, new: NewSnapshot) -> Result<Snapshot, ControlError> {
         self.volumes().snapshot(name, new)
+    }
+
+    fn delete_snapshot(
+        &self,
+        name: &WorkspaceName,
+        reference: &SnapshotReference,
+    ) -> Result<Snapshot, ControlError> {
+        self.volumes().delete_snapshot(name, reference)
+    }
+
+    fn set_capacity(&self, name: &WorkspaceName, limits: CapacityLimits) -> Result<Workspace, ControlError> {
+        self.volumes().set_capacity(name, limits)
     }
 
     fn history(&self, name: &WorkspaceName) -> Result<Vec<Snapshot>, ControlError> {

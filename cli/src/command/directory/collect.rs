@@ -147,8 +147,7 @@ fn tell_removed(session: &mut Session, collected: &Collected) -> Result<(), Fail
 }
 
 pub(super) fn delete(session: &mut Session, arguments: DeleteArguments) -> Result<(), Failure> {
-    let opened = open(session, Target::directory(Some(arguments.of.target))?)?;
-    let id = opened.resolve(Some(&arguments.of.reference))?;
+    let (opened, id) = super::labels::named(session, arguments.of.target, arguments.of.reference)?;
     if !arguments.yes {
         let short = text::short_id(id);
         confirm(

@@ -36,7 +36,10 @@ struct Unpinned {
 
 pub(super) fn tag(session: &mut Session, arguments: TagArguments) -> Result<(), Failure> {
     let (add, remove) = (convert::tags(&arguments.add)?, convert::tags(&arguments.remove)?);
-    let (opened, id) = named(session, arguments.of.target, &arguments.of.reference)?;
+    if add.is_empty() && remove.is_empty() {
+        return Err(missing("a tag, or --remove with one"));
+    }
+    let (opened, id) = named(session, arguments.of.target, arguments.of.reference)?;
     let details = BTreeMap::from([
         ("added".to_owned(), arguments.add.join(" ")),
         ("removed".to_owned(), arguments.remove.join(" ")),
@@ -69,15 +72,16 @@ pub(super) fn tag(session: &mut Session, arguments: TagArguments) -> Result<(), 
 }
 
 pub(super) fn note(session: &mut Session, arguments: NoteArguments) -> Result<(), Failure> {
-    let (opened, id) = named(session, arguments.of.target, &arguments.of.reference)?;
-    let details = BTreeMap::from([("note".to_owned(), arguments.note.clone())]);
+    let note = arguments.note.ok_or_else(|| missing("the words"))?;
+    let (opened, id) = named(session, arguments.of.target, arguments.of.reference)?;
+    let details = BTreeMap::from([("note".to_owned(), note.clone())]);
     change(
         &opened,
         id,
         arguments.of.wait,
         (AuditEvent::Label, details),
         |labels| {
-            labels.note = arguments.note;
+            labels.note = note;
         },
     )?;
     let snapshot = opened.snapshot(id)?;
@@ -88,7 +92,7 @@ pub(super) fn note(session: &mut Session, arguments: NoteArguments) -> Result<()
 }
 
 pub(super) fn pin(session: &mut Session, arguments: PinArguments) -> Result<(), Failure> {
-    let (opened, id) = named(session, arguments.of.target, &arguments.of.reference)?;
+    let (opened, id) = named(session, arguments.of.target, arguments.of.reference)?;
     let parts = opened.repository.parts();
     let (now, actor) = (parts.clock.now(), parts.actor.clone());
     let expires = arguments
@@ -128,7 +132,7 @@ pub(super) fn pin(session: &mut Session, arguments: PinArguments) -> Result<(), 
 }
 
 /// The time `duration` after `now`, in whole seconds.
-fn after(now: Timestamp, duration: Duration) -> Result<Timestamp, Failure> {
+pub(in crate::command) fn after(now: Timestamp, duration: Duration) -> Result<Timestamp, Failure> {
     let seconds = i64::try_from(duration.as_secs()).ok();
     let time = seconds.and_then(|seconds| now.seconds().checked_add(seconds));
     let time = time.map(|seconds| Timestamp::new(seconds, now.nanoseconds()));
@@ -140,7 +144,10 @@ fn after(now: Timestamp, duration: Duration) -> Result<Timestamp, Failure> {
 }
 
 pub(super) fn unpin(session: &mut Session, arguments: UnpinArguments) -> Result<(), Failure> {
-    let (opened, id) = named(session, arguments.of.target, &arguments.of.reference)?;
+    if arguments.all == arguments.number.is_some() {
+        return Err(missing("the number of a pin, or --all"));
+    }
+    let (opened, id) = named(session, arguments.of.target, arguments.of.reference)?;
     let labels = opened.labels(&opened.repository.descriptor(id)?);
     let chosen = |number: u64| arguments.number.is_none_or(|wanted| wanted == number);
     let numbers: Vec<u64> = labels
@@ -181,14 +188,23 @@ pub(super) fn unpin(session: &mut Session, arguments: UnpinArguments) -> Result<
     Ok(())
 }
 
-fn named(
+pub(super) fn named(
     session: &Session,
     target: std::ffi::OsString,
-    reference: &str,
+    reference: Option<String>,
 ) -> Result<(Opened, SnapshotId), Failure> {
+    let reference = reference.ok_or_else(|| missing("a snapshot"))?;
     let opened = open(session, Target::directory(Some(target))?)?;
-    let id = opened.resolve(Some(reference))?;
+    let id = opened.resolve(Some(&reference))?;
     Ok((opened, id))
+}
+
+/// Says that something was not given.
+pub(in crate::command) fn missing(what: &str) -> Failure {
+    Failure::Usage {
+        message: format!("{what} must be given"),
+        remedy: "the command with --help has examples".to_owned(),
+    }
 }
 
 /// Changes labels under the lease, and notes it in the audit log.

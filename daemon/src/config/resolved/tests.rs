@@ -44,13 +44,18 @@ fn everything() -> String {
     DEFAULT_CONFIG
         .replace("\n#data_dir", "\ndata_dir")
         .replace("\n#socket", "\nsocket")
+        .replace("\n#node_name = \"node-1\"", "\nnode_name = \"node-1\"")
 }
 
 #[test]
 fn the_documented_defaults_are_the_defaults() {
     let nothing = resolve("").unwrap();
     assert_eq!(resolve(DEFAULT_CONFIG).unwrap(), nothing);
-    assert_eq!(resolve(&everything()).unwrap(), nothing);
+    let named = Config {
+        node_name: Some("node-1".to_owned()),
+        ..nothing
+    };
+    assert_eq!(resolve(&everything()).unwrap(), named);
 }
 
 #[test]
@@ -58,6 +63,7 @@ fn the_default_configuration_has_every_key() {
     let file = File::parse(Path::new("c.toml"), &everything()).unwrap();
     // Debug prints every field of every section, so that no new key can be forgotten in the text.
     let shown = format!("{file:?}");
+    let shown = shown.replace("tcp: None", "");
     assert!(
         !shown.contains("None"),
         "a key is missing in default.toml: {shown}"
@@ -74,6 +80,7 @@ fn the_documentation_has_the_default_configuration() {
 fn every_key_takes_effect() {
     let text = r#"
 data_dir = "/d"
+node_name = "n"
 nfs.listen = "[::1]:1"
 nfs.connections_max = 9
 nfs.threads_max = 8
@@ -86,11 +93,17 @@ metadata.write_buffer_bytes = "4MiB"
 content.segment_bytes = 16777216
 limits.disk_reserve_bytes = "2GiB"
 limits.shutdown_seconds = 3
+directories.roots = ["/data", "/srv/models"]
+directories.jobs_max = 2
+directories.verify_bytes_per_second = "1MiB"
+directories.verify_again_days = 0
 log.format = "json"
 log.level = "trace"
 "#;
     let expected = Config {
         data_dir: "/d".into(),
+        node_name: Some("n".to_owned()),
+        rpc_tcp: None,
         nfs_listen: "[::1]:1".parse().unwrap(),
         rpc_socket: "/here/run/s".into(),
         rpc_requests_max: 7,
@@ -103,11 +116,72 @@ log.level = "trace"
         segment_bytes: 16 << 20,
         disk_reserve_bytes: 2 << 30,
         shutdown: Duration::from_secs(3),
+        directories_roots: vec!["/data".into(), "/srv/models".into()],
+        directories_jobs_max: 2,
+        directories_verify_bytes_per_second: 1 << 20,
+        directories_verify_again_days: 0,
         log_format: LogFormat::Json,
         log_level: LogLevel::Trace,
         stores: Vec::new(),
     };
     assert_eq!(resolve(text).unwrap(), expected);
+}
+
+/// The table `[rpc.tcp]` of the default configuration, switched on.
+fn example_tcp() -> String {
+    let from = DEFAULT_CONFIG.find("#[rpc.tcp]").unwrap();
+    let to = DEFAULT_CONFIG.find("[http]").unwrap();
+    let line = |line: &str| match line.strip_prefix('#') {
+        Some(key) if !key.starts_with(' ') => format!("{key}\n"),
+        _ => String::new(),
+    };
+    DEFAULT_CONFIG[from..to].lines().map(line).collect()
+}
+
+#[test]
+fn the_example_of_tcp_has_every_key_and_its_defaults() {
+    let file = File::parse(Path::new("c.toml"), &example_tcp()).unwrap();
+    assert!(
+        !format!("{:?}", file.rpc.tcp).contains("None"),
+        "{:?}",
+        file.rpc.tcp
+    );
+    let given = resolve(&example_tcp()).unwrap().rpc_tcp.unwrap();
+    assert_eq!(given.files.key, Path::new("/etc/cairn/tls/tls.key"));
+    let bare: String = example_tcp()
+        .lines()
+        .filter(|line| !line.starts_with("operations_clients") && !line.starts_with("connections_max"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert_eq!(resolve(&bare).unwrap().rpc_tcp.unwrap(), given);
+}
+
+#[test]
+fn rpc_over_tcp_is_never_half_configured() {
+    for key in ["listen", "certificate", "key", "client_ca", "control_clients"] {
+        let without: String = example_tcp()
+            .lines()
+            .filter(|line| !line.starts_with(&format!("{key} =")))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let error = resolve(&without).unwrap_err();
+        let named = format!("rpc.tcp.{key}");
+        assert!(
+            matches!(&error, ConfigError::BadValue { key, place: Place::Line(..), .. } if *key == named),
+            "{error:?}"
+        );
+    }
+    let wild = example_tcp().replace("[\"cairn-operator\"]", "[\"*.example\"]");
+    let error = resolve(&wild).unwrap_err();
+    assert!(error.to_string().contains("rpc.tcp.control_clients"), "{error}");
+}
+
+#[test]
+fn a_node_name_is_visible_text() {
+    for bad in ["", "a b", "\u{e9}"] {
+        let error = resolve(&format!("node_name = {bad:?}")).unwrap_err();
+        assert!(error.to_string().contains("node_name"), "{error}");
+    }
 }
 
 /// The table `[[store]]` of the default configuration, switched on.
@@ -316,6 +390,10 @@ fn bad_values_are_named_with_their_line() {
         "\ncontent.segment_bytes = -5",
         "\nlimits.disk_reserve_bytes = 0",
         "\nlimits.shutdown_seconds = 0",
+        "\ndirectories.roots = ['data']",
+        "\ndirectories.roots = '/data'",
+        "\ndirectories.jobs_max = 0",
+        "\ndirectories.verify_again_days = 5000",
         "\nlog.format = 'xml'",
         "\nlog.level = 'INFO'",
         "\nlog.level = 'info'\nlog.level = 'info'",

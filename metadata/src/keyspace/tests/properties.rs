@@ -26,8 +26,8 @@ use crate::keyspace::codec::DecodeError;
 use crate::keyspace::dirent::{self, DirentRecord};
 use crate::keyspace::extent::ExtentRecord;
 use crate::keyspace::inode::{self, InodeRecord};
-use crate::keyspace::snapshot::{self, Origin, SnapshotRecord};
-use crate::keyspace::volume::{self, VolumeRecord};
+use crate::keyspace::snapshot::{self, Origin, PinRecord, SnapshotRecord};
+use crate::keyspace::volume::{self, CapacityLimits, VolumeRecord};
 use crate::keyspace::{Version, head_key, history_key, prefix_end, reply};
 
 /// A kind of value.
@@ -356,8 +356,10 @@ fn policy() -> impl Strategy<Value = ExportPolicy> {
 fn volume_record() -> impl Strategy<Value = VolumeRecord> {
     let name = text_of(b"ab.-_9", 0..=127).prop_map(|rest| format!("x{rest}"));
     let ids = (option::of(snapshot_id()), option::of(snapshot_id()));
-    (name, any::<[u64; 4]>(), time(), ids, policy()).prop_map(|(name, numbers, created, ids, policy)| {
-        VolumeRecord {
+    let limit = || option::of(0..u64::MAX);
+    let limits = (limit(), limit()).prop_map(|(bytes, inodes)| CapacityLimits { bytes, inodes });
+    (name, any::<[u64; 4]>(), time(), ids, policy(), limits).prop_map(
+        |(name, numbers, created, ids, policy, limits)| VolumeRecord {
             name: WorkspaceName::new(&name).expect("a valid name"),
             head: BranchId(numbers[0]),
             inodes_reserved: InodeId(numbers[1]),
@@ -367,8 +369,9 @@ fn volume_record() -> impl Strategy<Value = VolumeRecord> {
             last_snapshot: ids.0,
             forked_from: ids.1,
             policy,
-        }
-    })
+            limits,
+        },
+    )
 }
 
 fn snapshot_record() -> impl Strategy<Value = SnapshotRecord> {
@@ -377,8 +380,17 @@ fn snapshot_record() -> impl Strategy<Value = SnapshotRecord> {
     let note = vec(any::<char>(), 0..50).prop_map(|letters| letters.into_iter().collect::<String>());
     let origin = select(vec![Origin::Requested, Origin::Safety]);
     let ids = (snapshot_id(), option::of(snapshot_id()));
-    (ids, any::<[u64; 4]>(), origin, time(), note, tags).prop_map(
-        |((id, parent), numbers, origin, created, note, tags)| SnapshotRecord {
+    let pin = (any::<u64>(), time(), option::of(time()), text_of(b"ab ", 0..=9)).prop_map(
+        |(number, created, expires, reason)| PinRecord {
+            number,
+            created,
+            expires,
+            reason,
+        },
+    );
+    let extra = (vec(pin, 0..4), option::of(text_of(b"ab-", 1..=9)));
+    (ids, any::<[u64; 4]>(), origin, time(), note, tags, extra).prop_map(
+        |((id, parent), numbers, origin, created, note, tags, (pins, key))| SnapshotRecord {
             id,
             point: Point {
                 branch: BranchId(numbers[0]),
@@ -393,6 +405,8 @@ fn snapshot_record() -> impl Strategy<Value = SnapshotRecord> {
             parent,
             note,
             tags,
+            pins,
+            key,
         },
     )
 }

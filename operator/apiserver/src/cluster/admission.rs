@@ -20,9 +20,13 @@ impl Cluster {
             "Service" => self.service_address(kind, object),
             "PersistentVolumeClaim" => {
                 if at(object, &["spec", "storageClassName"]).is_none() {
-                    let class = self.store.list("storageclasses.storage.k8s.io", None).into_iter().find(|class| {
-                        at(class, &["metadata", "annotations", DEFAULT_CLASS]) == Some(&json!("true"))
-                    });
+                    let class = self
+                        .store
+                        .list("storageclasses.storage.k8s.io", None)
+                        .into_iter()
+                        .find(|class| {
+                            at(class, &["metadata", "annotations", DEFAULT_CLASS]) == Some(&json!("true"))
+                        });
                     if let Some(class) = class {
                         child_mut(object, "spec")
                             .insert("storageClassName".to_owned(), json!(crate::object::name(&class)));
@@ -75,7 +79,12 @@ impl Cluster {
                         ),
                         field: "spec.clusterIPs".to_owned(),
                     };
-                    return Err(Failure::invalid("", &kind.kind, crate::object::name(object), vec![cause]));
+                    return Err(Failure::invalid(
+                        "",
+                        &kind.kind,
+                        crate::object::name(object),
+                        vec![cause],
+                    ));
                 }
                 given.to_owned()
             }

@@ -90,7 +90,11 @@ impl Cluster {
             });
             if solid == 0 && !orphaned && (waiting || kept.is_empty()) {
                 // Nobody is left who wants it. Dependents of one that goes in the foreground go so themselves.
-                let propagation = if waiting { Propagation::Foreground } else { Propagation::Background };
+                let propagation = if waiting {
+                    Propagation::Foreground
+                } else {
+                    Propagation::Background
+                };
                 if !object::is_deleting(&entry) {
                     changes += usize::from(self.remove_as_system(&table, &entry, propagation, now));
                 }
@@ -118,7 +122,13 @@ impl Cluster {
     }
 
     /// Deletes an object for the system. False if nothing changed.
-    fn remove_as_system(&mut self, table: &str, entry: &Value, propagation: Propagation, now: Timestamp) -> bool {
+    fn remove_as_system(
+        &mut self,
+        table: &str,
+        entry: &Value,
+        propagation: Propagation,
+        now: Timestamp,
+    ) -> bool {
         let Some(kind) = self.kinds.of_table(table) else {
             return false;
         };
@@ -139,7 +149,10 @@ impl Cluster {
 
     /// Takes a finalizer off, and the object out if it was the last. The object may have changed since it was read.
     pub(super) fn drop_finalizer(&mut self, table: &str, entry: &Value, finalizer: &str) -> bool {
-        let Some(current) = self.store.get(table, object::namespace(entry), object::name(entry)) else {
+        let Some(current) = self
+            .store
+            .get(table, object::namespace(entry), object::name(entry))
+        else {
             return false;
         };
         if object::uid(&current) != object::uid(entry) || !object::has_finalizer(&current, finalizer) {
@@ -172,7 +185,8 @@ impl Cluster {
             let table = object::name(&definition).to_owned();
             for entry in self.store.list(&table, None) {
                 if !object::is_deleting(&entry) {
-                    changes += usize::from(self.remove_as_system(&table, &entry, Propagation::Background, now));
+                    changes +=
+                        usize::from(self.remove_as_system(&table, &entry, Propagation::Background, now));
                 }
             }
             if self.store.count(&table) == 0 {

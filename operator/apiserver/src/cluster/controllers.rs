@@ -55,7 +55,9 @@ impl Cluster {
 
     /// Writes an object for the system if it says anything new; made if it does not exist.
     fn ensure(&mut self, table: &str, object: Value) {
-        let current = self.store.get(table, object::namespace(&object), object::name(&object));
+        let current = self
+            .store
+            .get(table, object::namespace(&object), object::name(&object));
         if current.is_none_or(|current| !object::same_content(&current, &object)) {
             self.store.put(table, object);
         }
@@ -160,7 +162,8 @@ impl Cluster {
                 .collect();
             for pod in self.pods_of(&set) {
                 if !nodes.iter().any(|node| node == text(&pod, &["spec", "nodeName"])) {
-                    self.store.remove("pods", object::namespace(&pod), object::name(&pod));
+                    self.store
+                        .remove("pods", object::namespace(&pod), object::name(&pod));
                 }
             }
             for node in &nodes {
@@ -187,14 +190,17 @@ impl Cluster {
             if object::is_deleting(&set) {
                 continue;
             }
-            let wanted = at(&set, &["spec", "replicas"]).and_then(Value::as_u64).unwrap_or(1);
+            let wanted = at(&set, &["spec", "replicas"])
+                .and_then(Value::as_u64)
+                .unwrap_or(1);
             let nodes = self.nodes();
             let names: Vec<String> = (0..wanted)
                 .map(|index| format!("{}-{index}", object::name(&set)))
                 .collect();
             for pod in self.pods_of(&set) {
                 if !names.iter().any(|name| name == object::name(&pod)) {
-                    self.store.remove("pods", object::namespace(&pod), object::name(&pod));
+                    self.store
+                        .remove("pods", object::namespace(&pod), object::name(&pod));
                 }
             }
             for (index, name) in names.iter().enumerate() {
@@ -273,19 +279,27 @@ impl Cluster {
             let wanted = text(&claim, &["spec", "volumeName"]);
             let size = quantity(text(&claim, &["spec", "resources", "requests", "storage"])).unwrap_or(0.0);
             let class = text(&claim, &["spec", "storageClassName"]);
-            let volume = self.store.list("persistentvolumes", None).into_iter().find(|volume| {
-                let reference = at(volume, &["spec", "claimRef"]);
-                let refers = reference.is_some_and(|reference| {
-                    text(reference, &["namespace"]) == namespace
-                        && text(reference, &["name"]) == name
-                        && (text(reference, &["uid"]).is_empty()
-                            || text(reference, &["uid"]) == object::uid(&claim))
+            let volume = self
+                .store
+                .list("persistentvolumes", None)
+                .into_iter()
+                .find(|volume| {
+                    let reference = at(volume, &["spec", "claimRef"]);
+                    let refers = reference.is_some_and(|reference| {
+                        text(reference, &["namespace"]) == namespace
+                            && text(reference, &["name"]) == name
+                            && (text(reference, &["uid"]).is_empty()
+                                || text(reference, &["uid"]) == object::uid(&claim))
+                    });
+                    let fits = text(volume, &["spec", "storageClassName"]) == class
+                        && quantity(text(volume, &["spec", "capacity", "storage"])).unwrap_or(0.0) >= size;
+                    let named = if wanted.is_empty() {
+                        refers
+                    } else {
+                        object::name(volume) == wanted
+                    };
+                    named && fits && (reference.is_none() || refers) && !object::is_deleting(volume)
                 });
-                let fits = text(volume, &["spec", "storageClassName"]) == class
-                    && quantity(text(volume, &["spec", "capacity", "storage"])).unwrap_or(0.0) >= size;
-                let named = if wanted.is_empty() { refers } else { object::name(volume) == wanted };
-                named && fits && (reference.is_none() || refers) && !object::is_deleting(volume)
-            });
             let volume = match volume {
                 Some(volume) => Value::clone(&volume),
                 None if wanted.is_empty() && !class.is_empty() => {
@@ -358,7 +372,9 @@ impl Cluster {
                 "Released"
             };
             if text(&volume, &["status", "phase"]) != phase {
-                if phase == "Released" && text(&volume, &["spec", "persistentVolumeReclaimPolicy"]) == "Delete" {
+                if phase == "Released"
+                    && text(&volume, &["spec", "persistentVolumeReclaimPolicy"]) == "Delete"
+                {
                     let Some(kind) = self.kinds.of_table("persistentvolumes") else {
                         continue;
                     };
@@ -458,7 +474,11 @@ impl Cluster {
                 .into_iter()
                 .flatten()
                 .map(|port| {
-                    let number = if port["targetPort"].is_number() { &port["targetPort"] } else { &port["port"] };
+                    let number = if port["targetPort"].is_number() {
+                        &port["targetPort"]
+                    } else {
+                        &port["port"]
+                    };
                     json!({"name": text(port, &["name"]), "port": number, "protocol": port["protocol"]})
                 })
                 .collect();
@@ -489,7 +509,9 @@ impl Cluster {
                     new["ports"] = json!(ports);
                     if endpoints.is_empty()
                         && let Some(map) = new.as_object_mut()
-                        && !slice.as_object().is_some_and(|slice| slice.contains_key("endpoints"))
+                        && !slice
+                            .as_object()
+                            .is_some_and(|slice| slice.contains_key("endpoints"))
                     {
                         map.remove("endpoints");
                     }

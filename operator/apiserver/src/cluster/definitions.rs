@@ -34,7 +34,10 @@ impl Cluster {
                 .into_iter()
                 .flatten()
                 .find(|condition| text(condition, &["type"]) == kind)
-                .map_or_else(|| now.clone(), |condition| text(condition, &["lastTransitionTime"]).to_owned())
+                .map_or_else(
+                    || now.clone(),
+                    |condition| text(condition, &["lastTransitionTime"]).to_owned(),
+                )
         };
         let mut conditions = vec![
             json!({
@@ -56,7 +59,8 @@ impl Cluster {
             "acceptedNames": names, "conditions": conditions, "storedVersions": versions,
         });
         if !object::same_content(stored, &definition) {
-            self.store.put("customresourcedefinitions.apiextensions.k8s.io", definition);
+            self.store
+                .put("customresourcedefinitions.apiextensions.k8s.io", definition);
         }
     }
 }

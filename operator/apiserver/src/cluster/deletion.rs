@@ -159,7 +159,10 @@ impl Cluster {
             });
         }
         let object = self.commit(kind, new, options);
-        Ok(Deleted::Waiting { object, changed: true })
+        Ok(Deleted::Waiting {
+            object,
+            changed: true,
+        })
     }
 }
 

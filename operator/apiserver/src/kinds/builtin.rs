@@ -27,8 +27,7 @@ struct Row {
     columns: &'static [&'static str],
 }
 
-const APPS_BLANK: &str =
-    r#"{"spec":{"selector":null,"template":{"metadata":{},"spec":{"containers":null}},"updateStrategy":{}},"status":{}}"#;
+const APPS_BLANK: &str = r#"{"spec":{"selector":null,"template":{"metadata":{},"spec":{"containers":null}},"updateStrategy":{}},"status":{}}"#;
 
 const ROWS: &[Row] = &[
     Row {
@@ -513,7 +512,10 @@ impl Row {
         }
         let events = self.group == "events.k8s.io";
         let mut columns: Vec<Column> = self.columns.iter().map(|text| column(text)).collect();
-        if columns.iter().all(|column| !matches!(column.name.as_str(), "Age" | "Created At" | "Last Seen")) {
+        if columns
+            .iter()
+            .all(|column| !matches!(column.name.as_str(), "Age" | "Created At" | "Last Seen"))
+        {
             columns.push(column("Age:string:=age"));
         }
         Kind {
@@ -548,7 +550,11 @@ impl Row {
             blank,
             reset,
             status_reset,
-            conversion: if events { Conversion::Events } else { Conversion::Storage },
+            conversion: if events {
+                Conversion::Events
+            } else {
+                Conversion::Storage
+            },
         }
     }
 }

@@ -25,22 +25,37 @@ pub fn apply(kind: &Kind, object: &mut Value) {
         ("apps", "StatefulSet") => {
             rolling(object, "updateStrategy", &json!({"partition": 0}));
             pod_spec(&mut object["spec"]["template"]["spec"]);
-            for claim in object["spec"]["volumeClaimTemplates"].as_array_mut().into_iter().flatten() {
+            for claim in object["spec"]["volumeClaimTemplates"]
+                .as_array_mut()
+                .into_iter()
+                .flatten()
+            {
                 claim["kind"] = json!("PersistentVolumeClaim");
                 claim["apiVersion"] = json!("v1");
                 claim["status"] = json!({"phase": "Pending"});
             }
         }
         ("apps", "DaemonSet") => {
-            rolling(object, "updateStrategy", &json!({"maxUnavailable": 1, "maxSurge": 0}));
+            rolling(
+                object,
+                "updateStrategy",
+                &json!({"maxUnavailable": 1, "maxSurge": 0}),
+            );
             pod_spec(&mut object["spec"]["template"]["spec"]);
             let annotations = metadata_mut(object).entry("annotations").or_insert(json!({}));
-            if annotations.get("deprecated.daemonset.template.generation").is_none() {
+            if annotations
+                .get("deprecated.daemonset.template.generation")
+                .is_none()
+            {
                 annotations["deprecated.daemonset.template.generation"] = json!("1");
             }
         }
         ("apps", "Deployment") => {
-            rolling(object, "strategy", &json!({"maxUnavailable": "25%", "maxSurge": "25%"}));
+            rolling(
+                object,
+                "strategy",
+                &json!({"maxUnavailable": "25%", "maxSurge": "25%"}),
+            );
             pod_spec(&mut object["spec"]["template"]["spec"]);
         }
         ("networking.k8s.io", "NetworkPolicy") => {
@@ -129,7 +144,12 @@ fn service(object: &mut Value) {
     if spec.get("type").and_then(Value::as_str) != Some("ExternalName") {
         spec.entry("internalTrafficPolicy").or_insert(json!("Cluster"));
     }
-    for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+    for port in spec
+        .get_mut("ports")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
         if port["targetPort"].is_null() {
             port["targetPort"] = port["port"].clone();
         }

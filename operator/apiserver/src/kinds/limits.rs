@@ -123,12 +123,18 @@ pub fn metadata(kind: &Kind, value: &Value, old: Option<&Value>) -> Vec<Cause> {
 
 fn labels(value: &Value, causes: &mut Vec<Cause>) {
     let qualified = |key: &str| {
-        let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+        let (prefix, name) = key
+            .split_once('/')
+            .map_or((None, key), |(prefix, name)| (Some(prefix), name));
         name.len() <= 63
             && is_match(&QUALIFIED_PATTERN, name)
             && prefix.is_none_or(|prefix| is_match(&SUBDOMAIN_PATTERN, prefix))
     };
-    for (key, label) in at(value, &["metadata", "labels"]).and_then(Value::as_object).into_iter().flatten() {
+    for (key, label) in at(value, &["metadata", "labels"])
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
         if !qualified(key) {
             causes.push(invalid("metadata.labels", key, LABEL_KEY));
         }
@@ -212,7 +218,11 @@ pub fn builtin(kind: &Kind, value: &Value, old: Option<&Value>) -> Vec<Cause> {
         _ => {}
     }
     for (index, container) in containers(kind, value).iter().enumerate() {
-        let base = if kind.kind == "Pod" { "spec" } else { "spec.template.spec" };
+        let base = if kind.kind == "Pod" {
+            "spec"
+        } else {
+            "spec.template.spec"
+        };
         for field in ["name", "image"] {
             if text(container, &[field]).is_empty() {
                 causes.push(required(&format!("{base}.containers[{index}].{field}"), ""));
@@ -252,7 +262,9 @@ fn containers<'v>(kind: &Kind, value: &'v Value) -> &'v [Value] {
         "StatefulSet" | "DaemonSet" | "Deployment" => &["spec", "template", "spec", "containers"],
         _ => return &[],
     };
-    at(value, path).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    at(value, path)
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
 }
 
 fn immutable(kind: &Kind, value: &Value, old: &Value, causes: &mut Vec<Cause>) {
@@ -270,7 +282,11 @@ fn immutable(kind: &Kind, value: &Value, old: &Value, causes: &mut Vec<Cause>) {
     match kind.kind.as_str() {
         "Service" => {
             let cluster = |value: &Value| text(value, &["spec", "type"]) != "ExternalName";
-            if cluster(value) && cluster(old) && !text(old, &["spec", "clusterIP"]).is_empty() && !same(&["spec", "clusterIP"]) {
+            if cluster(value)
+                && cluster(old)
+                && !text(old, &["spec", "clusterIP"]).is_empty()
+                && !same(&["spec", "clusterIP"])
+            {
                 let shown = at(value, &["spec", "clusterIPs"]).cloned().unwrap_or_default();
                 causes.push(Cause {
                     reason: "FieldValueInvalid",
@@ -328,7 +344,10 @@ fn frozen(value: &Value, old: &Value, causes: &mut Vec<Cause>) {
         return;
     }
     if value.get("immutable") != Some(&Value::Bool(true)) {
-        causes.push(forbidden("immutable", "field is immutable when `immutable` is set"));
+        causes.push(forbidden(
+            "immutable",
+            "field is immutable when `immutable` is set",
+        ));
     }
     for field in ["data", "binaryData"] {
         if value.get(field) != old.get(field) {

@@ -59,9 +59,7 @@ impl Fields {
 
     /// Whether there is no member.
     pub fn is_empty(&self) -> bool {
-        self.0
-            .values()
-            .all(|node| !node.member && node.below.is_empty())
+        self.0.values().all(|node| !node.member && node.below.is_empty())
     }
 
     /// Adds a path.
@@ -212,7 +210,10 @@ fn spelled(element: &str) -> String {
     if let Some(keys) = element.strip_prefix("k:")
         && let Ok(Value::Object(keys)) = serde_json::from_str(keys)
     {
-        let keys: Vec<String> = keys.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let keys: Vec<String> = keys
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         return format!("[{}]", keys.join(","));
     }
     if let Some(value) = element.strip_prefix("v:") {

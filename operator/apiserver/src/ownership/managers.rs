@@ -88,13 +88,20 @@ pub fn read(object: &Value) -> Vec<Manager> {
 pub fn write(object: &mut Value, mut managers: Vec<Manager>) {
     managers.retain(|manager| !manager.fields.is_empty());
     managers.sort_by(|one, other| {
-        (one.operation, &one.time, &one.name, &one.api_version, &one.subresource).cmp(&(
-            other.operation,
-            &other.time,
-            &other.name,
-            &other.api_version,
-            &other.subresource,
-        ))
+        (
+            one.operation,
+            &one.time,
+            &one.name,
+            &one.api_version,
+            &one.subresource,
+        )
+            .cmp(&(
+                other.operation,
+                &other.time,
+                &other.name,
+                &other.api_version,
+                &other.subresource,
+            ))
     });
     let entries: Vec<Value> = managers
         .iter()
@@ -299,49 +306,28 @@ fn conflict(conflicts: &[(Manager, Fields)]) -> Failure {
     let mut causes = Vec::new();
     let mut lines = Vec::new();
     for (manager, fields) in conflicts {
-        let subresource = if manager.subresource.is_empty() {
-            String::new()
-        } else {
-            format!(" with subresource \"{}\"", manager.subresource)
-        };
-        let when = if manager.operation == Operation::Update && !manager.time.is_empty() {
-            format!(" at {}", manager.time)
-        } else {
-            String::new()
-        };
-        let version = if manager.operation == Operation::Update {
-            format!(" using {}", manager.api_version)
-        } else {
-            String::new()
-        };
-        let message = format!("conflict with \"{}\"{subresource}{version}{when}", manager.name);
-        let paths = fields.paths();
-        for path in &paths {
+        let mut who = format!("\"{}\"", manager.name);
+        if !manager.subresource.is_empty() {
+            who = format!("{who} with subresource \"{}\"", manager.subresource);
+        }
+        if manager.operation == Operation::Update {
+            who = format!("{who} using {}", manager.api_version);
+        }
+        lines.push(format!("conflicts with {who}:"));
+        for path in fields.paths() {
+            lines.push(format!("- {path}"));
             causes.push(Cause {
                 reason: "FieldManagerConflict",
-                message: message.replace(&when, ""),
-                field: path.clone(),
+                message: format!("conflict with {who}"),
+                field: path,
             });
         }
-        lines.push(match paths.as_slice() {
-            [one] => format!("{}: {one}", message.replace(&when, "")),
-            several => format!(
-                "{}:\n{}",
-                message.replace(&when, ""),
-                several
-                    .iter()
-                    .map(|path| format!("- {path}"))
-                    .collect::<Vec<_>>()
-                    .join("\n")
-            ),
-        });
     }
-    let count = causes.len();
-    let message = match (count, lines.as_slice()) {
-        (1, [line]) => format!("Apply failed with 1 conflict: {line}"),
-        _ => format!(
-            "Apply failed with {count} conflict{}: {}",
-            if count == 1 { "" } else { "s" },
+    let message = match causes.as_slice() {
+        [one] => format!("Apply failed with 1 conflict: {}: {}", one.message, one.field),
+        several => format!(
+            "Apply failed with {} conflicts: {}",
+            several.len(),
             lines.join("\n")
         ),
     };

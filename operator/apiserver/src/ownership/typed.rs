@@ -225,7 +225,8 @@ pub fn merge(schema: &Schema, live: &Value, config: &Value) -> Value {
     }
 }
 
-/// Elements of both lists once, in an order that keeps that of `config` for what it names and that of `live` for the rest.
+/// Elements of both lists once. What both name comes in the order of `config`; what only `live` has keeps its place before
+/// what follows it there, and comes before what is new.
 fn merge_lists(
     schema: &Schema,
     kind: &ListType,
@@ -234,33 +235,31 @@ fn merge_lists(
 ) -> Vec<Value> {
     let mut merged = Vec::with_capacity(live.len() + config.len());
     let mine: Vec<Option<String>> = live.iter().map(|value| element(schema, kind, value)).collect();
-    let mut done = vec![false; live.len()];
+    let place = |name: &Option<String>| {
+        name.as_ref()
+            .and_then(|name| mine.iter().position(|mine| mine.as_ref() == Some(name)))
+    };
+    let places: Vec<Option<usize>> = config.iter().map(|(name, _)| place(name)).collect();
     let mut next = 0;
-    for (name, value) in config {
-        let position = name
-            .as_ref()
-            .and_then(|name| mine.iter().position(|mine| mine.as_ref() == Some(name)));
-        match position {
+    for (index, (_, value)) in config.iter().enumerate() {
+        // The next element that both have: what only the live list has before it goes first.
+        let shared = places[index..].iter().flatten().next().copied();
+        while next < live.len() && Some(next) != shared {
+            if !places.contains(&Some(next)) {
+                merged.push(live[next].clone());
+            }
+            next += 1;
+        }
+        match places[index] {
             Some(position) => {
-                // What stands before it in the live list and is not named by the config comes first.
-                while next < position {
-                    let named = config.iter().any(|(name, _)| *name == mine[next] && name.is_some());
-                    if !done[next] && !named {
-                        merged.push(live[next].clone());
-                        done[next] = true;
-                    }
-                    next += 1;
-                }
-                if !done[position] {
-                    merged.push(merge(items(schema), &live[position], value));
-                    done[position] = true;
-                }
+                merged.push(merge(items(schema), &live[position], value));
+                next = next.max(position + 1);
             }
             None => merged.push((*value).clone()),
         }
     }
-    for (index, value) in live.iter().enumerate() {
-        if !done[index] {
+    for (index, value) in live.iter().enumerate().skip(next) {
+        if !places.contains(&Some(index)) {
             merged.push(value.clone());
         }
     }

@@ -63,7 +63,9 @@ pub fn apply(schema: &Schema, target: &mut Value, patch: &Value) -> Result<(), F
         let order = patch.get(&format!("{ORDER}{name}"));
         match (value, &field.patch_key) {
             (Value::Array(list), Some(key)) => {
-                let slot = map.entry(name.clone()).or_insert_with(|| Value::Array(Vec::new()));
+                let slot = map
+                    .entry(name.clone())
+                    .or_insert_with(|| Value::Array(Vec::new()));
                 if !slot.is_array() {
                     *slot = Value::Array(Vec::new());
                 }
@@ -105,11 +107,14 @@ fn merge_list(field: &Schema, key: &str, present: &mut Vec<Value>, patch: &[Valu
     }
     let anything = Schema::default();
     let items = field.element().unwrap_or(&anything);
-    if patch
-        .iter()
-        .any(|value| value.get(DIRECTIVE).and_then(Value::as_str) == Some("replace") && value.get(key).is_none())
-    {
-        *present = patch.iter().filter(|value| value.get(DIRECTIVE).is_none()).cloned().collect();
+    if patch.iter().any(|value| {
+        value.get(DIRECTIVE).and_then(Value::as_str) == Some("replace") && value.get(key).is_none()
+    }) {
+        *present = patch
+            .iter()
+            .filter(|value| value.get(DIRECTIVE).is_none())
+            .cloned()
+            .collect();
         return Ok(());
     }
     for value in patch {
@@ -118,7 +123,9 @@ fn merge_list(field: &Schema, key: &str, present: &mut Vec<Value>, patch: &[Valu
                 "map: {value} does not contain declared merge key: {key}"
             )));
         };
-        let position = present.iter().position(|element| element.get(key) == Some(identity));
+        let position = present
+            .iter()
+            .position(|element| element.get(key) == Some(identity));
         match (value.get(DIRECTIVE).and_then(Value::as_str), position) {
             (Some("delete"), _) => present.retain(|element| element.get(key) != Some(identity)),
             (_, Some(position)) => apply(items, &mut present[position], value)?,

@@ -185,7 +185,10 @@ fn complete(name: &str, schema: &mut Schema) {
         if short == "api.core.v1.PersistentVolumeSpec" && field == "claimRef" {
             node.granular = true;
         }
-        if let Some((_, _, default)) = DEFAULTS.iter().find(|(of, name, _)| *of == short && *name == field) {
+        if let Some((_, _, default)) = DEFAULTS
+            .iter()
+            .find(|(of, name, _)| *of == short && *name == field)
+        {
             node.default = serde_json::from_str(default).ok();
         }
     }
@@ -206,7 +209,11 @@ const LIST_MAPS: &[(&str, &str, &str)] = &[
     ("api.core.v1.ContainerStatus", "allocatedResourcesStatus", "name"),
     ("api.core.v1.ContainerStatus", "volumeMounts", "mountPath"),
     ("api.core.v1.EphemeralContainer", "env", "name"),
-    ("api.core.v1.EphemeralContainer", "ports", "containerPort,protocol"),
+    (
+        "api.core.v1.EphemeralContainer",
+        "ports",
+        "containerPort,protocol",
+    ),
     ("api.core.v1.EphemeralContainer", "volumeDevices", "devicePath"),
     ("api.core.v1.EphemeralContainer", "volumeMounts", "mountPath"),
     ("api.core.v1.NamespaceStatus", "conditions", "type"),
@@ -220,7 +227,11 @@ const LIST_MAPS: &[(&str, &str, &str)] = &[
     ("api.core.v1.PodSpec", "initContainers", "name"),
     ("api.core.v1.PodSpec", "resourceClaims", "name"),
     ("api.core.v1.PodSpec", "schedulingGates", "name"),
-    ("api.core.v1.PodSpec", "topologySpreadConstraints", "topologyKey,whenUnsatisfiable"),
+    (
+        "api.core.v1.PodSpec",
+        "topologySpreadConstraints",
+        "topologyKey,whenUnsatisfiable",
+    ),
     ("api.core.v1.PodSpec", "volumes", "name"),
     ("api.core.v1.PodStatus", "conditions", "type"),
     ("api.core.v1.PodStatus", "podIPs", "ip"),
@@ -236,7 +247,11 @@ const LIST_MAPS: &[(&str, &str, &str)] = &[
         "conditions",
         "type",
     ),
-    ("apimachinery.pkg.apis.meta.v1.ObjectMeta", "ownerReferences", "uid"),
+    (
+        "apimachinery.pkg.apis.meta.v1.ObjectMeta",
+        "ownerReferences",
+        "uid",
+    ),
 ];
 
 /// Lists of these that strategic merge patches replace all the same.
@@ -291,7 +306,11 @@ const ATOMIC_FIELDS: &[(&str, &str)] = &[
 const DEFAULTS: &[(&str, &str, &str)] = &[
     ("api.core.v1.ContainerPort", "protocol", "\"TCP\""),
     ("api.core.v1.Container", "resources", "{}"),
-    ("api.core.v1.Container", "terminationMessagePath", "\"/dev/termination-log\""),
+    (
+        "api.core.v1.Container",
+        "terminationMessagePath",
+        "\"/dev/termination-log\"",
+    ),
     ("api.core.v1.Container", "terminationMessagePolicy", "\"File\""),
     ("api.core.v1.ServicePort", "protocol", "\"TCP\""),
     ("api.core.v1.EndpointPort", "protocol", "\"TCP\""),
@@ -316,34 +335,74 @@ const DEFAULTS: &[(&str, &str, &str)] = &[
     ("api.core.v1.ConfigMapVolumeSource", "defaultMode", "420"),
     ("api.core.v1.DownwardAPIVolumeSource", "defaultMode", "420"),
     ("api.core.v1.ProjectedVolumeSource", "defaultMode", "420"),
-    ("api.core.v1.ServiceAccountTokenProjection", "expirationSeconds", "3600"),
+    (
+        "api.core.v1.ServiceAccountTokenProjection",
+        "expirationSeconds",
+        "3600",
+    ),
     ("api.core.v1.HostPathVolumeSource", "type", "\"\""),
     ("api.core.v1.ServiceSpec", "type", "\"ClusterIP\""),
     ("api.core.v1.ServiceSpec", "sessionAffinity", "\"None\""),
-    ("api.core.v1.PersistentVolumeClaimSpec", "volumeMode", "\"Filesystem\""),
+    (
+        "api.core.v1.PersistentVolumeClaimSpec",
+        "volumeMode",
+        "\"Filesystem\"",
+    ),
     ("api.core.v1.PersistentVolumeClaimSpec", "resources", "{}"),
     ("api.core.v1.PersistentVolumeSpec", "volumeMode", "\"Filesystem\""),
-    ("api.core.v1.PersistentVolumeSpec", "persistentVolumeReclaimPolicy", "\"Retain\""),
+    (
+        "api.core.v1.PersistentVolumeSpec",
+        "persistentVolumeReclaimPolicy",
+        "\"Retain\"",
+    ),
     ("api.core.v1.Secret", "type", "\"Opaque\""),
     ("api.apps.v1.StatefulSetSpec", "replicas", "1"),
-    ("api.apps.v1.StatefulSetSpec", "podManagementPolicy", "\"OrderedReady\""),
-    ("api.apps.v1.StatefulSetSpec", "updateStrategy", "{\"type\":\"RollingUpdate\"}"),
+    (
+        "api.apps.v1.StatefulSetSpec",
+        "podManagementPolicy",
+        "\"OrderedReady\"",
+    ),
+    (
+        "api.apps.v1.StatefulSetSpec",
+        "updateStrategy",
+        "{\"type\":\"RollingUpdate\"}",
+    ),
     ("api.apps.v1.StatefulSetSpec", "revisionHistoryLimit", "10"),
     (
         "api.apps.v1.StatefulSetSpec",
         "persistentVolumeClaimRetentionPolicy",
         "{\"whenDeleted\":\"Retain\",\"whenScaled\":\"Retain\"}",
     ),
-    ("api.apps.v1.StatefulSetPersistentVolumeClaimRetentionPolicy", "whenDeleted", "\"Retain\""),
-    ("api.apps.v1.StatefulSetPersistentVolumeClaimRetentionPolicy", "whenScaled", "\"Retain\""),
-    ("api.apps.v1.DaemonSetSpec", "updateStrategy", "{\"type\":\"RollingUpdate\"}"),
+    (
+        "api.apps.v1.StatefulSetPersistentVolumeClaimRetentionPolicy",
+        "whenDeleted",
+        "\"Retain\"",
+    ),
+    (
+        "api.apps.v1.StatefulSetPersistentVolumeClaimRetentionPolicy",
+        "whenScaled",
+        "\"Retain\"",
+    ),
+    (
+        "api.apps.v1.DaemonSetSpec",
+        "updateStrategy",
+        "{\"type\":\"RollingUpdate\"}",
+    ),
     ("api.apps.v1.DaemonSetSpec", "revisionHistoryLimit", "10"),
     ("api.apps.v1.DeploymentSpec", "replicas", "1"),
-    ("api.apps.v1.DeploymentSpec", "strategy", "{\"type\":\"RollingUpdate\"}"),
+    (
+        "api.apps.v1.DeploymentSpec",
+        "strategy",
+        "{\"type\":\"RollingUpdate\"}",
+    ),
     ("api.apps.v1.DeploymentSpec", "revisionHistoryLimit", "10"),
     ("api.apps.v1.DeploymentSpec", "progressDeadlineSeconds", "600"),
     ("api.storage.v1.StorageClass", "reclaimPolicy", "\"Delete\""),
-    ("api.storage.v1.StorageClass", "volumeBindingMode", "\"Immediate\""),
+    (
+        "api.storage.v1.StorageClass",
+        "volumeBindingMode",
+        "\"Immediate\"",
+    ),
     ("api.core.v1.PersistentVolumeClaim", "status", "{}"),
     (
         "apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionSpec",

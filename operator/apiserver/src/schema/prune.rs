@@ -9,7 +9,10 @@ pub fn unknown_fields(schema: &Schema, value: &mut Value, path: &str, unknown: &
     let node = schema.resolve();
     match value {
         Value::Object(map) => {
-            if node.kind.is_none() && node.properties.is_empty() && !node.int_or_string && node.reference.is_none()
+            if node.kind.is_none()
+                && node.properties.is_empty()
+                && !node.int_or_string
+                && node.reference.is_none()
             {
                 // No schema at all; only what an alternative describes is not known here.
                 return;

@@ -30,7 +30,12 @@ impl Rules {
     ///
     /// # Errors
     /// A sentence for every rule that does not compile.
-    pub fn compile(schema: &Value, group: &str, version: &str, kind: &str) -> Result<Option<Self>, Vec<String>> {
+    pub fn compile(
+        schema: &Value,
+        group: &str,
+        version: &str,
+        kind: &str,
+    ) -> Result<Option<Self>, Vec<String>> {
         if !has_rules(schema) {
             return Ok(None);
         }
@@ -96,8 +101,18 @@ impl Rules {
     }
 }
 
+/// Messages of rules show the type of the value, not the value.
 fn shown_at(object: &Value, path: &str) -> String {
-    locate(object, path).map_or_else(|| "null".to_owned(), super::validate::shown)
+    let name = match locate(object, path) {
+        None | Some(Value::Null) => return "null".to_owned(),
+        Some(Value::Bool(_)) => "boolean",
+        Some(Value::Number(number)) if number.is_f64() => "number",
+        Some(Value::Number(_)) => "integer",
+        Some(Value::String(_)) => "string",
+        Some(Value::Array(_)) => "array",
+        Some(Value::Object(_)) => "object",
+    };
+    format!("\"{name}\"")
 }
 
 fn has_rules(schema: &Value) -> bool {
@@ -113,7 +128,10 @@ fn compilation_errors(schema: &CompiledSchema, errors: &mut Vec<String>) {
     for child in schema.properties.values() {
         compilation_errors(child, errors);
     }
-    for child in [&schema.items, &schema.additional_properties].into_iter().flatten() {
+    for child in [&schema.items, &schema.additional_properties]
+        .into_iter()
+        .flatten()
+    {
         compilation_errors(child, errors);
     }
 }

@@ -78,7 +78,10 @@ pub fn check(schema: &Schema, value: &Value, old: Option<&Value>, path: &str, ca
         && !allowed.contains(value)
     {
         let list: Vec<String> = allowed.iter().map(Value::to_string).collect();
-        let message = format!("Unsupported value: {value}: supported values: {}", list.join(", "));
+        let message = format!(
+            "Unsupported value: {value}: supported values: {}",
+            list.join(", ")
+        );
         causes.push(cause("FieldValueNotSupported", &message, path));
     }
 }
@@ -92,7 +95,7 @@ fn cause(reason: &'static str, message: &str, path: &str) -> Cause {
 }
 
 /// A value as messages show it: whole maps and lists by their type.
-pub(crate) fn shown(value: &Value) -> String {
+fn shown(value: &Value) -> String {
     match value {
         Value::Object(_) => "\"object\"".to_owned(),
         Value::Array(_) => "\"array\"".to_owned(),
@@ -119,9 +122,8 @@ fn type_cause(path: &str, value: &Value, expected: &str) -> Cause {
         Value::Array(_) => "array",
         Value::Object(_) => "object",
     };
-    let message = format!(
-        "Invalid value: \"{found}\": {path} in body must be of type {expected}: \"{found}\""
-    );
+    let message =
+        format!("Invalid value: \"{found}\": {path} in body must be of type {expected}: \"{found}\"");
     cause("FieldValueTypeInvalid", &message, path)
 }
 
@@ -149,17 +151,30 @@ fn alternatives(node: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause
     }
     if !node.any_of.is_empty() && !node.any_of.iter().any(|schema| holds(schema).is_empty()) {
         let message = format!("{path} in body must validate at least one schema (anyOf)");
-        causes.push(cause("FieldValueInvalid", &format!("Invalid value: {message}"), path));
+        causes.push(cause(
+            "FieldValueInvalid",
+            &format!("Invalid value: {message}"),
+            path,
+        ));
         if let Some(first) = node.any_of.first() {
             causes.extend(holds(first));
         }
     }
     if !node.one_of.is_empty() {
-        let valid = node.one_of.iter().filter(|schema| holds(schema).is_empty()).count();
+        let valid = node
+            .one_of
+            .iter()
+            .filter(|schema| holds(schema).is_empty())
+            .count();
         if valid != 1 {
-            let detail = if valid == 0 { "Found none valid" } else { "Found more than one valid" };
-            let message =
-                format!("Invalid value: {path} in body must validate one and only one schema (oneOf). {detail}");
+            let detail = if valid == 0 {
+                "Found none valid"
+            } else {
+                "Found more than one valid"
+            };
+            let message = format!(
+                "Invalid value: {path} in body must validate one and only one schema (oneOf). {detail}"
+            );
             causes.push(cause("FieldValueInvalid", &message, path));
         }
     }
@@ -211,7 +226,11 @@ fn array(
                     }
                     _ => value.to_string(),
                 };
-                causes.push(cause("FieldValueDuplicate", &format!("Duplicate value: {text}"), &inner));
+                causes.push(cause(
+                    "FieldValueDuplicate",
+                    &format!("Duplicate value: {text}"),
+                    &inner,
+                ));
             }
         }
         if let Some(items) = node.items.as_deref() {
@@ -234,6 +253,7 @@ fn string(node: &Schema, text: &str, path: &str, causes: &mut Vec<Cause>) {
     {
         let message = format!("Too long: may not be more than {limit} bytes");
         causes.push(cause("FieldValueTooLong", &message, path));
+        return;
     }
     let value = Value::String(text.to_owned());
     if let Some(limit) = node.min_length
@@ -252,25 +272,38 @@ fn string(node: &Schema, text: &str, path: &str, causes: &mut Vec<Cause>) {
         && !has_format(format, text)
     {
         let message = format!("{path} in body must be of type {format}: {value}");
-        causes.push(invalid_value(&value, &message, path));
+        let message = format!("Invalid value: {value}: {message}");
+        causes.push(cause("FieldValueTypeInvalid", &message, path));
     }
 }
 
 fn bounds(node: &Schema, value: &Value, number: f64, path: &str, causes: &mut Vec<Cause>) {
     let whole = |bound: f64| -> String {
-        if bound.fract() == 0.0 { format!("{bound:.0}") } else { bound.to_string() }
+        if bound.fract() == 0.0 {
+            format!("{bound:.0}")
+        } else {
+            bound.to_string()
+        }
     };
     if let Some((bound, excluded)) = node.minimum
         && (number < bound || (excluded && number == bound))
     {
-        let relation = if excluded { "greater than" } else { "greater than or equal to" };
+        let relation = if excluded {
+            "greater than"
+        } else {
+            "greater than or equal to"
+        };
         let message = format!("{path} in body should be {relation} {}", whole(bound));
         causes.push(invalid_value(value, &message, path));
     }
     if let Some((bound, excluded)) = node.maximum
         && (number > bound || (excluded && number == bound))
     {
-        let relation = if excluded { "less than" } else { "less than or equal to" };
+        let relation = if excluded {
+            "less than"
+        } else {
+            "less than or equal to"
+        };
         let message = format!("{path} in body should be {relation} {}", whole(bound));
         causes.push(invalid_value(value, &message, path));
     }
@@ -315,7 +348,9 @@ fn has_format(format: &str, text: &str) -> bool {
                         && label.len() <= 63
                         && !label.starts_with('-')
                         && !label.ends_with('-')
-                        && label.chars().all(|digit| digit.is_ascii_alphanumeric() || digit == '-')
+                        && label
+                            .chars()
+                            .all(|digit| digit.is_ascii_alphanumeric() || digit == '-')
                 })
         }
         "cidr" => text.split_once('/').is_some_and(|(address, bits)| {

@@ -5,11 +5,12 @@ use std::fmt::Debug;
 
 use cairn_types::{SnapshotReference, Tag, VolumeId, WorkspaceName};
 use cairn_vfs::FileSystem;
-use cairn_vfs::control::{ControlError, Difference, DifferenceKind, NewSnapshot, Workspace};
+use cairn_vfs::control::{CapacityLimits, ControlError, Difference, DifferenceKind, NewSnapshot, Workspace};
 
 use super::{Harness, workspace_name};
 use crate::compare::{Comparison, Cookies};
 use crate::identity::Volume;
+use crate::model::control::within;
 use crate::operations::{Operation, Reference};
 use crate::subject::Subject;
 use crate::tree::difference::Graded;
@@ -212,6 +213,45 @@ impl Harness<'_> {
                 // What was forked from it is not touched.
                 self.compare_snapshots()
             }
+            Operation::DeleteSnapshot { workspace, reference } => {
+                let name = workspace_name(workspace);
+                let (of_model, of_subject) = self.reference(reference);
+                let answers = (
+                    self.model.delete_snapshot(&name, &of_model),
+                    self.subject.delete_snapshot(&name, &of_subject),
+                );
+                if let Some((model, mut subject)) = both(answers.0, answers.1)? {
+                    self.snapshots.translate_snapshot(&mut subject)?;
+                    same(&model, &subject)?;
+                    // The neighbours are what they were.
+                    self.compare_snapshots()?;
+                }
+                self.compare_history(&name)
+            }
+            Operation::SetCapacity {
+                workspace,
+                bytes,
+                inodes,
+            } => {
+                let name = workspace_name(workspace);
+                let usage = self.model.workspace(&name).ok();
+                let limit = |more: Option<i64>, now: fn(&Workspace) -> u64| {
+                    let now = usage.as_ref().map_or(0, now);
+                    more.map(|more| now.saturating_add_signed(more))
+                };
+                let limits = CapacityLimits {
+                    bytes: limit(bytes, |workspace| workspace.bytes),
+                    inodes: limit(inodes, |workspace| workspace.inodes),
+                };
+                let answers = (
+                    self.model.set_capacity(&name, limits),
+                    self.subject.set_capacity(&name, limits),
+                );
+                match both(answers.0, answers.1)? {
+                    Some((model, subject)) => same(&model.limits, &subject.limits),
+                    None => Ok(()),
+                }
+            }
             _ => Err(format!("{operation:?} is no operation of an administrator")),
         }
     }
@@ -266,6 +306,10 @@ impl Harness<'_> {
         for (name, space) in &spaces {
             self.compare_history(name)?;
             for saved in &space.snapshots {
+                if within(name, &saved.tree, space.limits).is_err() {
+                    // It cannot be forked now.
+                    continue;
+                }
                 self.probes += 1;
                 let probe =
                     WorkspaceName::new(&format!("probe-{}", self.probes)).map_err(|e| e.to_string())?;

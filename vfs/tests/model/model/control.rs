@@ -3,7 +3,8 @@
 use cairn_types::{SnapshotId, SnapshotReference, VolumeId, WorkspaceName};
 use cairn_vfs::FileSystem;
 use cairn_vfs::control::{
-    ControlError, Difference, NewSnapshot, NewWorkspace, Restored, Snapshot, SnapshotOrigin, Workspace,
+    CapacityLimits, CapacityResource, ControlError, Difference, NewSnapshot, NewWorkspace, Restored,
+    Snapshot, SnapshotOrigin, SnapshotUser, Workspace,
 };
 
 use super::{Model, Saved, Space, State};
@@ -86,6 +87,7 @@ impl State {
             inodes: space.tree.inodes.len() as u64,
             bytes: space.tree.bytes(),
             parent: space.head,
+            pins: Vec::new(),
         };
         space.snapshots.push(Saved {
             snapshot: snapshot.clone(),
@@ -94,6 +96,24 @@ impl State {
         space.head = Some(snapshot.id);
         Ok(snapshot)
     }
+}
+
+/// Refuses a tree that is more than a workspace may hold.
+pub fn within(workspace: &WorkspaceName, tree: &Tree, limits: CapacityLimits) -> Result<(), ControlError> {
+    for (resource, found, limit) in [
+        (CapacityResource::Bytes, tree.bytes(), limits.bytes),
+        (CapacityResource::Inodes, tree.inodes.len() as u64, limits.inodes),
+    ] {
+        if let Some(limit) = limit.filter(|limit| found > *limit) {
+            return Err(ControlError::OverCapacity {
+                workspace: workspace.clone(),
+                resource,
+                found,
+                limit,
+            });
+        }
+    }
+    Ok(())
 }
 
 fn limit(what: &'static str, found: usize, limit: usize) -> Result<(), ControlError> {
@@ -141,6 +161,7 @@ impl Subject for Model {
                 forked_from: None,
                 tree: Tree::new(volume, new.uid, new.gid, new.mode, now),
                 snapshots: Vec::new(),
+                limits: CapacityLimits::default(),
                 head: None,
             };
             let workspace = space.describe(&new.name);
@@ -193,6 +214,41 @@ impl Subject for Model {
         self.view(|state| Ok(state.find(name, reference)?.snapshot.clone()))
     }
 
+    fn delete_snapshot(
+        &self,
+        name: &WorkspaceName,
+        reference: &SnapshotReference,
+    ) -> Result<Snapshot, ControlError> {
+        self.tamper(|state| {
+            let id = state.find(name, reference)?.snapshot.id;
+            let forks: Vec<SnapshotUser> = state
+                .spaces
+                .iter()
+                .filter(|(_, space)| space.forked_from == Some(id))
+                .map(|(name, _)| SnapshotUser::Fork(name.clone()))
+                .collect();
+            if !forks.is_empty() {
+                return Err(ControlError::SnapshotInUse {
+                    workspace: name.clone(),
+                    id,
+                    users: forks,
+                });
+            }
+            let space = state.spaces.get_mut(name).expect("its snapshot was found");
+            let index = space.snapshots.iter().position(|saved| saved.snapshot.id == id);
+            Ok(space.snapshots.remove(index.expect("it was found")).snapshot)
+        })
+    }
+
+    fn set_capacity(&self, name: &WorkspaceName, limits: CapacityLimits) -> Result<Workspace, ControlError> {
+        self.tamper(|state| {
+            within(name, &state.named(name)?.tree, limits)?;
+            let space = state.spaces.get_mut(name).expect("it was found");
+            space.limits = limits;
+            Ok(space.describe(name))
+        })
+    }
+
     fn diff(
         &self,
         name: &WorkspaceName,
@@ -210,6 +266,7 @@ impl Subject for Model {
         let now = self.now();
         self.tamper(|state| {
             let Saved { snapshot, tree } = state.find(name, reference)?.clone();
+            within(name, &tree, state.named(name)?.limits)?;
             let safety = state.save(name, SnapshotOrigin::Safety, NewSnapshot::default(), now)?;
             let space = state.spaces.get_mut(name).expect("its snapshot was found");
             let next_inode = space.tree.next_inode;
@@ -228,7 +285,8 @@ impl Subject for Model {
         let now = self.now();
         self.tamper(|state| {
             let Saved { snapshot, tree } = state.find(name, reference)?.clone();
-            let policy = state.named(name)?.policy.clone();
+            let Space { policy, limits, .. } = state.named(name)?.clone();
+            within(name, &tree, limits)?;
             let volume = state.vacant(new)?;
             let space = Space {
                 policy,
@@ -236,6 +294,7 @@ impl Subject for Model {
                 forked_from: Some(snapshot.id),
                 tree: Tree { volume, ..tree },
                 snapshots: Vec::new(),
+                limits,
                 head: None,
             };
             let workspace = space.describe(new);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cairn_types::{Timestamp, VolumeId, WorkspaceName};
+use cairn_vfs::control::CapacityLimits;
 use cairn_vfs::filesystem::{
     Attributes, Caller, Capacity, Change, CreateMode, Created, Entry, Export, FileSystem, Found, Linked,
     Listed, ObjectId, ReadData, Record, Renamed, ReplyRecord, SetAttributes, SpecialFile, Stability, Written,
@@ -45,7 +46,17 @@ impl Model {
         let now = self.now();
         let mut state = self.state.lock();
         let outcome = match state.space_mut(object.volume) {
-            Some(space) => change(&mut space.tree, now),
+            Some(space) => {
+                let before = (space.limits != CapacityLimits::default()).then(|| space.tree.clone());
+                let outcome = change(&mut space.tree, now);
+                match before {
+                    Some(before) if outcome.is_ok() && space.exceeds(&before) => {
+                        space.tree = before;
+                        Err(Reason::OverCapacity.into())
+                    }
+                    _ => outcome,
+                }
+            }
             None => Err(Reason::Stale.into()),
         };
         let value = Self::answer(&mut state, outcome)?;

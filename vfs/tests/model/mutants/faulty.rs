@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use cairn_types::{InodeId, SnapshotReference, Timestamp, VolumeId, WorkspaceName};
 use cairn_vfs::control::{
-    ControlError, Difference, NewSnapshot, NewWorkspace, Restored, Snapshot, Workspace,
+    CapacityLimits, ControlError, Difference, NewSnapshot, NewWorkspace, Restored, Snapshot, Workspace,
 };
 use cairn_vfs::filesystem::{
     Attributes, Before, Caller, Capacity, Change, CreateMode, Created, Entry, Export, FileSystem, Found,
@@ -418,6 +418,18 @@ impl Subject for Faulty {
 
     fn snapshot(&self, name: &WorkspaceName, new: NewSnapshot) -> Result<Snapshot, ControlError> {
         self.model.snapshot(name, new)
+    }
+
+    fn delete_snapshot(
+        &self,
+        name: &WorkspaceName,
+        reference: &SnapshotReference,
+    ) -> Result<Snapshot, ControlError> {
+        self.model.delete_snapshot(name, reference)
+    }
+
+    fn set_capacity(&self, name: &WorkspaceName, limits: CapacityLimits) -> Result<Workspace, ControlError> {
+        self.model.set_capacity(name, limits)
     }
 
     fn history(&self, name: &WorkspaceName) -> Result<Vec<Snapshot>, ControlError> {

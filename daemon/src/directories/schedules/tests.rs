@@ -1,0 +1,1 @@
+//! Schedules by a clock that the tests turn.

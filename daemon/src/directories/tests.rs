@@ -1,0 +1,1 @@
+//! Plain directories, without a daemon around them.
