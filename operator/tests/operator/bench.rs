@@ -125,7 +125,8 @@ impl Bench {
         let server = ApiServer::new(ServerSettings {
             clock: Arc::clone(&clock) as Arc<dyn cairn_apiserver::clock::Clock>,
             log_limit: 100_000,
-            rbac: false,
+            // The operator may do what the roles that are shipped allow.
+            rbac: true,
             controllers: Controllers::all(),
             ..ServerSettings::default()
         });
@@ -136,6 +137,17 @@ impl Bench {
             server
                 .put(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}))
                 .unwrap();
+        }
+        for document in include_str!("../../../deploy/install.yaml").split("\n---") {
+            let is_right = document.lines().any(|line| {
+                matches!(
+                    line,
+                    "kind: Role" | "kind: ClusterRole" | "kind: RoleBinding" | "kind: ClusterRoleBinding"
+                )
+            });
+            if is_right {
+                server.load(document).unwrap();
+            }
         }
         for node in nodes {
             server

@@ -14,6 +14,7 @@ mod leadership;
 mod metrics;
 mod nodes;
 mod restores;
+mod samples;
 mod scale;
 mod snapshots;
 mod workspaces;
