@@ -432,7 +432,7 @@ impl Operator {
             |caches| &caches.claims,
         );
         let services = Api::namespaced(self.client.clone(), namespace);
-        self.watch_one(tasks, services, ours(), of(&self.caches), |caches| {
+        self.watch_one(tasks, services, all(), of(&self.caches), |caches| {
             &caches.services
         });
         let slices: Api<DeserializeGuard<EndpointSlice>> = Api::namespaced(self.client.clone(), namespace);

@@ -10,12 +10,14 @@ pub mod storage_node;
 pub mod tombstones;
 pub mod workspace;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_types::{Clock, Randomness, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Client;
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
@@ -61,6 +63,8 @@ pub struct Context {
     pub plan: PlanSettings,
     /// Nodes are chosen one after the other, so that each choice sees those before.
     pub placing: Semaphore,
+    /// Nodes on which this process has given something up that their daemons have not been told. At most as many as there are nodes.
+    pub given_up: Mutex<BTreeSet<String>>,
 }
 
 impl std::fmt::Debug for Context {
@@ -123,6 +127,7 @@ impl Context {
             namespace: parts.namespace,
             plan: parts.plan,
             placing: Semaphore::new(1),
+            given_up: Mutex::default(),
         }
     }
 

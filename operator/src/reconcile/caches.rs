@@ -45,7 +45,7 @@ pub struct Caches {
     pub volumes: Cache<PersistentVolume>,
     /// Claims that are the operator's.
     pub claims: Cache<PersistentVolumeClaim>,
-    /// Services of the operator's namespace that are the operator's.
+    /// Services of the operator's namespace.
     pub services: Cache<Service>,
     /// EndpointSlices of the operator's namespace: its own, and those of the daemons.
     pub slices: Cache<EndpointSlice>,

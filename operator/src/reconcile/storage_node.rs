@@ -18,7 +18,7 @@ use crate::children::node_service;
 use crate::daemons::CallError;
 use crate::plan::storage_node::{Observed, status};
 use crate::runtime::api::metadata;
-use crate::runtime::apply;
+use crate::runtime::apply::{self, Knows};
 use crate::runtime::cache::{self, Key};
 use crate::runtime::controller::{Next, Reconciler};
 use crate::runtime::error::ReconcileError;
@@ -79,7 +79,10 @@ impl StorageNodeReconciler {
         let port = u16::try_from(info.nfs_port).unwrap_or(0);
         let ip = address.map(|address| address.ip);
         self.serve(node, port, ip).await?;
-        if self.told.lock().get(node) != Some(&info.instance) {
+        // Taken first: what is given up meanwhile is told the next time.
+        let is_given_up = context.given_up.lock().remove(node);
+        if is_given_up || self.told.lock().get(node) != Some(&info.instance) {
+            self.told.lock().remove(node);
             tombstones::bury(context, node).await?;
             self.told.lock().insert(node.to_owned(), info.instance.clone());
         }
@@ -137,14 +140,22 @@ impl StorageNodeReconciler {
             labels.get(names::MANAGED_BY).map(String::as_str) == Some(names::MANAGER)
         };
         let service = node_service::service(&context.namespace, node, port);
-        apply::ensure(&context.nodes, &context.caches.services, service, |found| {
-            is_ours(found.labels())
-        })
+        apply::ensure(
+            &context.nodes,
+            &context.caches.services,
+            Knows::All,
+            service,
+            |found| is_ours(found.labels()),
+        )
         .await?;
         let slice = node_service::endpoint_slice(&context.namespace, node, port, ip, true);
-        apply::ensure(&context.nodes, &context.caches.slices, slice, |found| {
-            is_ours(found.labels())
-        })
+        apply::ensure(
+            &context.nodes,
+            &context.caches.slices,
+            Knows::All,
+            slice,
+            |found| is_ours(found.labels()),
+        )
         .await?;
         Ok(())
     }
@@ -167,7 +178,10 @@ impl StorageNodeReconciler {
             .unwrap_or(0);
         let mut empty = node_service::endpoint_slice(&context.namespace, node, port, None, false);
         empty.address_type.clone_from(&slice.address_type);
-        apply::ensure(&context.nodes, &context.caches.slices, empty, |_| true).await?;
+        apply::ensure(&context.nodes, &context.caches.slices, Knows::All, empty, |_| {
+            true
+        })
+        .await?;
         Ok(())
     }
 

@@ -57,6 +57,7 @@ fn key(context: &Context, node: &str) -> Key {
 /// too many.
 pub async fn entomb(context: &Context, node: &str, uid: &str, burial: Burial) -> Result<(), ReconcileError> {
     let key = key(context, node);
+    context.given_up.lock().insert(node.to_owned());
     let found: Option<ConfigMap> = context.nodes.get(&key).await?;
     let Some(found) = found else {
         let mut map = ConfigMap {

@@ -21,7 +21,7 @@ use crate::children::volume::volume_name;
 use crate::plan::placement::Candidate;
 use crate::plan::workspace::{Directory, Done, Initial, ORIGIN, Observed, Step, decide};
 use crate::plan::{Child, Failure, daemon_name};
-use crate::runtime::apply;
+use crate::runtime::apply::{self, Knows};
 use crate::runtime::cache::{self, Key};
 use crate::runtime::controller::{Next, Reconciler};
 use crate::runtime::error::ReconcileError;
@@ -345,16 +345,16 @@ impl WorkspaceReconciler {
                 pass.managed = Some(self.ensure(&node, uid, *request).await?);
                 Ok(())
             }
-            Step::ApplyVolume(volume) => {
-                apply::ensure(api, &caches.volumes, *volume, |found| is_ours(found.labels()))
-                    .await
-                    .map(drop)
-            }
-            Step::ApplyClaim(claim) => {
-                apply::ensure(api, &caches.claims, *claim, |found| is_ours(found.labels()))
-                    .await
-                    .map(drop)
-            }
+            Step::ApplyVolume(volume) => apply::ensure(api, &caches.volumes, Knows::Ours, *volume, |found| {
+                is_ours(found.labels())
+            })
+            .await
+            .map(drop),
+            Step::ApplyClaim(claim) => apply::ensure(api, &caches.claims, Knows::Ours, *claim, |found| {
+                is_ours(found.labels())
+            })
+            .await
+            .map(drop),
             Step::CreateSnapshot(snapshot) => api
                 .create(Some(&caches.snapshots), snapshot.as_ref())
                 .await

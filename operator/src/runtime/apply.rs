@@ -24,11 +24,21 @@ pub enum Applied {
     Written,
 }
 
-/// Makes that `desired` is there. `is_ours` says whether an object of the name that the cache does not have may be changed. Errors:
-/// [`ReconcileError::NameTaken`]; those of [`ApiClient::apply`].
+/// What a cache holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Knows {
+    /// Every object that could have the name.
+    All,
+    /// Only those that carry the operator's label: before a name is used for the first time, the API server is asked whose it is.
+    Ours,
+}
+
+/// Makes that `desired` is there. `is_ours` says whether an object of the name may be changed. Errors: [`ReconcileError::NameTaken`]; those of
+/// [`ApiClient::apply`].
 pub async fn ensure<K: Kind>(
     api: &ApiClient,
     cache: &Cache<K>,
+    knows: Knows,
     mut desired: K,
     is_ours: impl Fn(&K) -> bool,
 ) -> Result<Applied, ReconcileError> {
@@ -36,6 +46,7 @@ pub async fn ensure<K: Kind>(
     let wanted = stamp(&mut desired, &key)?;
     let known = match cache.get(&key) {
         Some(known) => Some(known),
+        None if knows == Knows::All => None,
         None => {
             let found = api.get::<K>(&key).await?.map(std::sync::Arc::new);
             if let Some(found) = &found

@@ -112,13 +112,21 @@ pub struct Start {
 }
 
 impl Bench {
-    /// A cluster with our kinds, the namespaces, and nodes.
+    /// A cluster with our kinds, the namespaces, and nodes, whose own controllers work at once.
     pub async fn new(nodes: &[&str]) -> Self {
+        let mut bench = Self::without_controllers(nodes).await;
+        bench.background = Some(bench.server.background());
+        bench
+    }
+
+    /// The same; its controllers work when the test lets them (`ApiServer::settle`).
+    pub async fn without_controllers(nodes: &[&str]) -> Self {
         let clock = Arc::new(ManualClock(AtomicI64::new(MIDNIGHT)));
         let server = ApiServer::new(ServerSettings {
             clock: Arc::clone(&clock) as Arc<dyn cairn_apiserver::clock::Clock>,
             log_limit: 100_000,
-            rbac: false,
+            // The operator may do what the roles that are shipped allow.
+            rbac: true,
             controllers: Controllers::all(),
             ..ServerSettings::default()
         });
@@ -130,6 +138,17 @@ impl Bench {
                 .put(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}))
                 .unwrap();
         }
+        for document in include_str!("../../../deploy/install.yaml").split("\n---") {
+            let is_right = document.lines().any(|line| {
+                matches!(
+                    line,
+                    "kind: Role" | "kind: ClusterRole" | "kind: RoleBinding" | "kind: ClusterRoleBinding"
+                )
+            });
+            if is_right {
+                server.load(document).unwrap();
+            }
+        }
         for node in nodes {
             server
                 .put(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node, "labels": {"disk": node}}}))
@@ -138,12 +157,11 @@ impl Bench {
         let double = Double::new(nodes, 100 << 30);
         let (sender, changed) = watch::channel(0);
         let observer = tokio::spawn(observe(Arc::clone(&double), sender));
-        let background = Some(server.background());
         Bench {
             server,
             double,
             clock,
-            background,
+            background: None,
             changed,
             observer,
         }

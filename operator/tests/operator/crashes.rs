@@ -203,7 +203,10 @@ fn check(bench: &Bench, seed: u64) {
 async fn run(seed: u64) {
     let bench = Bench::new(&["a", "b"]).await;
     let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    for crash in 0..CRASHES {
+    let (mut blown, mut crash) = (0, 0);
+    while blown < CRASHES {
+        crash += 1;
+        assert!(crash < CRASHES * 10, "seed {seed}: too little happens");
         for action in 0..1 + dice.roll(2) {
             act(&bench, &mut dice, crash * 10 + action);
         }
@@ -214,16 +217,18 @@ async fn run(seed: u64) {
             fuse: Arc::clone(&fuse),
         };
         let operator = bench.start_with(Start {
-            generation: crash + 1,
+            generation: crash,
             interposed: Some(Arc::clone(&fuse) as Arc<dyn Interposed>),
             client: Some(kube::Client::new(fused, NAMESPACE)),
             ..Start::default()
         });
         let handle = operator.handle.clone();
-        // Until the fuse blows, or there is nothing left to do.
+        let asked = bench.double.calls("GetInfo");
+        let is_over =
+            |bench: &Bench| bench.double.calls("GetInfo") > asked && handle.is_idle() && is_settled(bench);
         tokio::select! {
-            () = fuse.blown.notified() => {}
-            () = bench.until("the fuse blows, or all is done", |bench| handle.is_idle() && is_settled(bench)) => {}
+            () = fuse.blown.notified() => blown += 1,
+            () = bench.until("the fuse blows, or all is done", is_over) => {}
         }
         operator.kill().await;
     }
@@ -231,7 +236,7 @@ async fn run(seed: u64) {
         bench.double.with(node, |node| node.faults.clear());
     }
     let operator = bench.start_with(Start {
-        generation: CRASHES + 1,
+        generation: crash + 1,
         ..Start::default()
     });
     bench.until("everything settles", is_settled).await;

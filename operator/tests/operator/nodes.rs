@@ -40,8 +40,12 @@ async fn a_daemon_that_says_it_is_of_another_node_gets_nothing() {
     bench.make_workspace("data", json!({}));
     bench.reason("Workspace", "data", "NoNodeFits").await;
     assert!(bench.double.workspace_names().is_empty());
-    let node = bench.server.get(JVS, "StorageNode", "", "a").unwrap();
-    assert_eq!(condition(&node, "Ready").1, "WrongNode");
+    bench
+        .until("it is told", |bench| {
+            let node = bench.server.get(JVS, "StorageNode", "", "a");
+            node.is_some_and(|node| condition(&node, "Ready").1 == "WrongNode")
+        })
+        .await;
     operator.stop().await;
     bench.end().await;
 }

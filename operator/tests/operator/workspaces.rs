@@ -156,11 +156,15 @@ async fn a_workspace_waits_for_a_node_that_can_have_it() {
     bench.double.with("b", |node| node.is_up = false);
     let operator = bench.start();
     bench.make_workspace("data", json!({"storage": "10Gi"}));
-    let workspace = bench.reason("Workspace", "data", "NoNodeFits").await;
-    let (_, _, message) = condition(&workspace, "Ready");
-    assert!(message.contains("a has 1Gi free of the 10Gi"), "{message}");
-    assert!(message.contains("b does not answer"), "{message}");
-    assert_eq!(workspace["status"]["phase"], "Pending");
+    bench
+        .until("it is told why", |bench| {
+            let (_, reason, message) = condition(&bench.workspace("data").unwrap(), "Ready");
+            reason == "NoNodeFits"
+                && message.contains("a has 1Gi free of the 10Gi")
+                && message.contains("b does not answer")
+        })
+        .await;
+    assert_eq!(bench.workspace("data").unwrap()["status"]["phase"], "Pending");
     bench.double.with("b", |node| node.is_up = true);
     operator.handle.look_at_everything();
     bench.ready("Workspace", "data").await;
