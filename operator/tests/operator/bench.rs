@@ -167,10 +167,6 @@ impl Bench {
         }
     }
 
-    pub fn client(&self) -> kube::Client {
-        kube::Client::new(self.server.service(User::admin()), TEAM)
-    }
-
     /// Starts an operator that leads at once.
     pub fn start(&self) -> Running {
         self.start_with(Start {
