@@ -61,6 +61,9 @@ pub struct SaveArguments {
     /// Wait at most so long while somebody else works in the repository. Default: 60
     #[arg(long, value_name = "SECONDS")]
     pub wait: Option<u64>,
+    /// Let the daemon do it: it goes on if this command does not, and the directory must be registered (cairn directory register)
+    #[arg(long)]
+    pub daemon: bool,
 }
 
 impl SaveArguments {
@@ -74,6 +77,7 @@ impl SaveArguments {
             (self.key.is_some(), "--key"),
             (self.skip_unchanged, "--skip-unchanged"),
             (self.wait.is_some(), "--wait"),
+            (self.daemon, "--daemon"),
         ])
     }
 }
@@ -140,11 +144,14 @@ pub struct RestoreArguments {
     #[arg(long)]
     pub require_clean: bool,
     /// Write the snapshot into this new directory, and leave the workspace as it is
-    #[arg(long, value_name = "NEW_DIRECTORY", conflicts_with_all = ["plan", "discard", "require_clean"])]
+    #[arg(long, value_name = "NEW_DIRECTORY", conflicts_with_all = ["plan", "discard", "require_clean", "daemon"])]
     pub to: Option<PathBuf>,
     /// Wait at most so long while somebody else works in the repository. Default: 60
     #[arg(long, value_name = "SECONDS")]
     pub wait: Option<u64>,
+    /// Let the daemon do it: it goes on if this command does not, and the directory must be registered (cairn directory register)
+    #[arg(long)]
+    pub daemon: bool,
 }
 
 impl RestoreArguments {
@@ -157,6 +164,7 @@ impl RestoreArguments {
             (self.require_clean, "--require-clean"),
             (self.to.is_some(), "--to"),
             (self.wait.is_some(), "--wait"),
+            (self.daemon, "--daemon"),
         ])
     }
 }
@@ -176,6 +184,9 @@ pub struct VerifyArguments {
     /// Read at most so much each second, such as 100MiB
     #[arg(long = "limit-rate", visible_alias = "rate", value_name = "SIZE", value_parser = units::size)]
     pub rate: Option<u64>,
+    /// Let the daemon do it: it goes on if this command does not, and the directory must be registered (cairn directory register)
+    #[arg(long)]
+    pub daemon: bool,
 }
 
 /// A snapshot that is deleted, or whose labels are changed.
@@ -249,6 +260,9 @@ pub struct DeleteArguments {
     /// Do not ask
     #[arg(long, short)]
     pub yes: bool,
+    /// Let the daemon do it: it goes on if this command does not, and the directory must be registered (cairn directory register)
+    #[arg(long)]
+    pub daemon: bool,
 }
 
 /// What the doctor does.
@@ -321,6 +335,9 @@ pub enum CollectCommand {
         /// Wait at most so long while somebody else works in the repository
         #[arg(long, value_name = "SECONDS", default_value_t = 60)]
         wait: u64,
+        /// Let the daemon do it: it goes on if this command does not, and the directory must be registered (cairn directory register)
+        #[arg(long)]
+        daemon: bool,
     },
     /// Remove what a plan says, if the same would be decided now
     #[command(
@@ -337,6 +354,9 @@ pub enum CollectCommand {
         /// Wait at most so long while somebody else works in the repository
         #[arg(long, value_name = "SECONDS", default_value_t = 60)]
         wait: u64,
+        /// Let the daemon do it: it goes on if this command does not, and the directory must be registered (cairn directory register)
+        #[arg(long)]
+        daemon: bool,
     },
 }
 

@@ -1,5 +1,6 @@
 //! `cairn verify`: every byte of snapshots is read.
 
+use cairn_api::{ApiError, proto};
 use cairn_snapshot::archive::Progress;
 use cairn_snapshot::operations::OperationError;
 use cairn_snapshot::operations::verify::{Verification, VerifyRequest, verify};
@@ -8,9 +9,11 @@ use cairn_snapshot::repository::text::escape;
 use cairn_types::{ErrorKind, SnapshotId};
 use serde::Serialize;
 
+use super::daemon::Asked;
 use super::{Opened, open, warnings_text};
 use crate::arguments::VerifyArguments;
 use crate::command::Session;
+use crate::command::snapshot::short;
 use crate::failure::{Failure, chain};
 use crate::target::Target;
 use crate::text;
@@ -63,22 +66,67 @@ pub(super) fn run(session: &mut Session, arguments: VerifyArguments) -> Result<(
         verified: Vec::new(),
         damaged: 0,
     };
-    let mut shown = String::new();
     for id in ids {
         let (snapshot, damaged) = one(&opened, id, request, watch.progress())?;
         told.damaged += damaged;
-        shown.push_str(&snapshot_text(id, &snapshot));
         told.verified.push(snapshot);
     }
     drop(watch);
+    tell(session, &told, &opened.named)
+}
+
+/// The same by the daemon.
+pub(super) async fn by_daemon(session: &mut Session, arguments: VerifyArguments) -> Result<(), Failure> {
+    let mut asked = Asked::connect(session, Target::directory(arguments.target)?).await?;
+    let references = match arguments.all {
+        true => Vec::new(),
+        false => vec![arguments.reference.unwrap_or_else(|| "latest".to_owned())],
+    };
+    let request = proto::VerifyDirectoryRequest {
+        repository: Some(asked.reference()),
+        references,
+        bytes_per_second_max: arguments.rate,
+    };
+    let begun = asked.client.directories.verify(request).await?.into_inner();
+    let ended = asked.follow(session, begun.operation).await?;
+    let Some(proto::operation::Result::DirectoryVerified(result)) = ended.result else {
+        return Err(ApiError::missing_field("the result").into());
+    };
+    let told = Told {
+        damaged: result.damaged,
+        verified: result.verified.into_iter().map(Snapshot::from).collect(),
+    };
+    tell(session, &told, &asked.named)
+}
+
+impl From<proto::DirectoryVerified> for Snapshot {
+    fn from(found: proto::DirectoryVerified) -> Self {
+        let damage = found.damage.into_iter().map(|damage| Damage {
+            path: escape(&damage.path),
+            what: damage.what,
+        });
+        Snapshot {
+            snapshot: found.snapshot,
+            files: found.files,
+            bytes: found.bytes,
+            first_read: found.first_read,
+            tree_hash: found.tree_hash,
+            damaged: found.damaged,
+            damage: damage.collect(),
+            error: found.error,
+            warnings: found.warnings,
+        }
+    }
+}
+
+/// Prints what was found.
+fn tell(session: &mut Session, told: &Told, named: &str) -> Result<(), Failure> {
+    let mut shown: String = told.verified.iter().map(snapshot_text).collect();
     let damages = told.damaged;
     if told.verified.is_empty() {
-        shown.push_str(&format!(
-            "no snapshots; to take one: cairn snapshot {}\n",
-            opened.named
-        ));
+        shown.push_str(&format!("no snapshots; to take one: cairn snapshot {named}\n"));
     }
-    session.output.put(&told, || shown)?;
+    session.output.put(told, || shown)?;
     match damages {
         0 => Ok(()),
         damages => Err(Failure::DamageFound {
@@ -145,8 +193,8 @@ fn verified(id: SnapshotId, found: Verification) -> Snapshot {
     }
 }
 
-fn snapshot_text(id: SnapshotId, snapshot: &Snapshot) -> String {
-    let id = text::short_id(id);
+fn snapshot_text(snapshot: &Snapshot) -> String {
+    let id = short(&snapshot.snapshot);
     if let Some(error) = &snapshot.error {
         return format!("{id}  damaged: {error}\n");
     }
