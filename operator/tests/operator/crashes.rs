@@ -12,7 +12,6 @@ use futures_util::future::BoxFuture;
 use kube::client::Body;
 use serde_json::json;
 use tokio::sync::Notify;
-use tower::Service as _;
 
 use super::bench::{Bench, JVS, NAMESPACE, Start, TEAM};
 use super::double::{Fault, Interposed};
