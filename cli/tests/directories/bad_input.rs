@@ -246,7 +246,7 @@ fn every_pack_and_every_index_of_archives_is_guarded() {
         }
         fs::write(pack, &whole).unwrap();
     }
-    assert!(found >= 5);
+    assert!(found >= 4);
     assert_eq!(place.json(&["verify", "."])["damaged"], 0);
     // The root of the archive.
     let root = only(&store.join("archives"));
@@ -467,10 +467,8 @@ fn a_read_only_file_system_can_be_read() {
             (&0.into(), &Value::Null)
         );
         let warnings = verified["verified"][0]["warnings"].as_array().unwrap();
-        assert!(
-            warnings.len() == 2 && word(&warnings[1]).contains("not written down"),
-            "{verified}"
-        );
+        assert!(word(&warnings[0]).contains("nobody else sees"), "{verified}");
+        assert!(word(&warnings[1]).contains("not written down"), "{verified}");
         let to = place.beside(id);
         let written = place.json(&["restore", ".", id, "--to", to.to_str().unwrap()]);
         assert_eq!(written["warnings"].as_array().unwrap().len(), 1, "{written}");
