@@ -59,7 +59,7 @@ generate: ## the RPC code, after a change of a file in api/proto
 bench: deps ## criterion benchmarks of the hot paths
 	$(CARGO) bench --workspace --bench '*'
 
-compare: build ## the same work on Cairn and on others of this machine; ARGS=kernel (needs root) or ARGS=archive
+compare: build ## the same work on Cairn and on others of this machine; ARGS=archive, or kernel or directory (both need root)
 	@[[ "$(ARGS)" != kernel* ]] || xtask/scripts/deps.sh compare
-	@[[ "$(ARGS)" != archive* ]] || xtask/scripts/deps.sh compare-archive
+	@[[ "$(ARGS)" != archive* && "$(ARGS)" != directory* ]] || xtask/scripts/deps.sh compare-archive
 	$(BIN)/cairn-compare $(or $(ARGS),transport)

@@ -235,10 +235,12 @@ pub enum WorkspaceCommand {
         target: String,
     },
     /// Change what a workspace may hold
-    #[command(after_help = "Writes beyond it fail with \"Disk quota exceeded\". What is not given stays; `any` lifts a limit. Bytes are the \
+    #[command(
+        after_help = "Writes beyond it fail with \"Disk quota exceeded\". What is not given stays; `any` lifts a limit. Bytes are the \
         sum of the sizes of the files, holes included; inodes are files, directories and all else, the root directory included.\n\n\
         Examples:\n  cairn workspace limit model --bytes 10GiB --inodes 100000\n  cairn workspace limit model --bytes any\n\n\
-        --json prints the workspace as `cairn workspace show --json` does.")]
+        --json prints the workspace as `cairn workspace show --json` does."
+    )]
     Limit {
         /// The workspace
         #[arg(value_name = "WORKSPACE")]
@@ -247,9 +249,11 @@ pub enum WorkspaceCommand {
         limits: LimitArguments,
     },
     /// Change who may mount a workspace, and as whom
-    #[command(after_help = "It holds at once, also for clients that have it mounted. Options that are not given get their default.\n\n\
+    #[command(
+        after_help = "It holds at once, also for clients that have it mounted. Options that are not given get their default.\n\n\
         Example:\n  cairn workspace export model --allow 10.0.0.0/8 --squash root\n\n\
-        --json prints the workspace as `cairn workspace show --json` does.")]
+        --json prints the workspace as `cairn workspace show --json` does."
+    )]
     Export {
         /// The workspace
         #[arg(value_name = "WORKSPACE")]

@@ -251,7 +251,11 @@ fn pin(pin: proto::Pin) -> Result<Pin, ApiError> {
     Ok(Pin {
         number: pin.number,
         created: time(pin.created.as_ref())?,
-        expires: pin.expires.as_ref().map(|expires| time(Some(expires))).transpose()?,
+        expires: pin
+            .expires
+            .as_ref()
+            .map(|expires| time(Some(expires)))
+            .transpose()?,
         reason: pin.reason,
     })
 }

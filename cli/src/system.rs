@@ -16,7 +16,7 @@ const NAME_BYTES_MAX: usize = 256;
 
 /// The wall clock of the machine.
 #[derive(Debug, Clone, Copy, Default)]
-struct SystemClock;
+pub struct SystemClock;
 
 impl Clock for SystemClock {
     #[allow(

@@ -17,17 +17,23 @@ use tokio::signal::unix::{SignalKind, signal};
 
 mod cairn;
 pub mod content;
-mod measure;
-mod peers;
+pub mod measure;
+pub mod peers;
 pub mod server;
-mod source;
-mod table;
+pub mod source;
+pub mod table;
 
 use self::measure::Cost;
 use self::peers::{Archiver, Peer, Place, StoreKind};
 use self::server::S3Server;
 use self::source::{Plan, Source, State};
-use self::table::{Cell, Table, Work};
+use self::table::{Cell, Ratio, Table, Work};
+
+/// The name of ours.
+const OURS: &str = "cairn";
+/// What a reader must know.
+const NOTE: &str = "restic, rustic and bupstash encrypt; borg is run without. cairn's memory is its daemon's, cache and all. cairn \
+                    restores into a workspace, durably; the others into a directory.";
 
 /// What is compared.
 #[derive(Debug, Clone, Args)]
@@ -52,7 +58,8 @@ pub struct ArchiveArguments {
     json: Option<PathBuf>,
 }
 
-fn share(text: &str) -> Result<f64, String> {
+/// A share of the full size.
+pub fn share(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(share) if share > 0.0 && share <= 4.0 => Ok(share),
         _ => Err("give a number above 0, up to 4".to_owned()),
@@ -81,7 +88,7 @@ impl Subject {
     }
 
     fn name(self) -> &'static str {
-        self.peer().map_or(table::OURS, Peer::name)
+        self.peer().map_or(OURS, Peer::name)
     }
 
     fn can(self, store: StoreKind) -> bool {
@@ -93,11 +100,24 @@ impl Subject {
 pub fn run(arguments: &ArchiveArguments) -> anyhow::Result<()> {
     let runtime = Arc::new(tokio::runtime::Builder::new_multi_thread().enable_all().build()?);
     let directory = cairn_benches::directory()?;
+    let others = arguments
+        .subjects
+        .iter()
+        .filter_map(|subject| Some(subject.peer()?.name().to_owned()));
     let comparison = Comparison {
         arguments: arguments.clone(),
         runtime: runtime.clone(),
         directory: directory.path().to_owned(),
-        table: Table::default(),
+        table: Table {
+            note: NOTE.to_owned(),
+            places: [StoreKind::Local, StoreKind::S3].map(StoreKind::shown).to_vec(),
+            ratios: vec![Ratio {
+                heading: format!("{OURS} / fastest other"),
+                ours: OURS.to_owned(),
+                others: others.collect(),
+            }],
+            ..Table::default()
+        },
     };
     let (done, mut finished) = tokio::sync::oneshot::channel();
     std::thread::Builder::new()
@@ -241,7 +261,7 @@ impl Comparison {
         let plan = source.plan;
         let mut note = |work: Work, cost: Cost| -> anyhow::Result<()> {
             let cell = Cell::new(
-                (plan, turn.store, work),
+                (plan, turn.store.shown(), work),
                 turn.subject.name(),
                 turn.round,
                 cost,
@@ -252,11 +272,11 @@ impl Comparison {
             Ok(())
         };
         let idle = rustix::fs::sync;
-        for (number, work) in [Work::FirstPush, Work::UnchangedPush, Work::ChangedPush]
+        for (number, work) in [Work::First, Work::Unchanged, Work::Changed]
             .into_iter()
             .enumerate()
         {
-            if work == Work::ChangedPush {
+            if work == Work::Changed {
                 source.bring(State::After)?;
                 archiver.follow_change(source)?;
             }

@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 mod archive;
+mod directory;
 mod ganesha;
 mod kernel;
 mod nfsserve_adapter;
@@ -29,6 +30,8 @@ enum Command {
     Kernel(kernel::KernelArguments),
     /// Archives in a directory and on an S3 server: cairn, bupstash, restic, rustic, borg. For cairn it needs root.
     Archive(archive::ArchiveArguments),
+    /// Snapshots of plain directories: the engines of cairn, archivers, cp, tar, bare calls, on XFS and Btrfs. Needs root.
+    Directory(directory::DirectoryArguments),
     /// The pipeline of archives beside its stages alone, and its memory.
     Pipeline(pipeline::PipelineArguments),
     /// Uploads and downloads beside a plain parallel PUT and GET.
@@ -36,6 +39,9 @@ enum Command {
     /// The small-file jobs themselves, on a mounted directory; run in the guest.
     #[command(hide = true)]
     Work(work::WorkArguments),
+    /// The least that a snapshot can cost, run for `directory`.
+    #[command(hide = true)]
+    Bare(directory::bare::BareArguments),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -43,6 +49,8 @@ fn main() -> anyhow::Result<()> {
         Command::Transport(arguments) => transport::run(&arguments),
         Command::Kernel(arguments) => kernel::run(&arguments),
         Command::Archive(arguments) => archive::run(&arguments),
+        Command::Directory(arguments) => directory::run(&arguments),
+        Command::Bare(arguments) => directory::bare::run(&arguments),
         Command::Pipeline(arguments) => pipeline::run(&arguments),
         Command::Transfer(arguments) => transfer::run(&arguments),
         Command::Work(arguments) => work::run(&arguments),

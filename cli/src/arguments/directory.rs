@@ -353,8 +353,10 @@ pub enum DirectoryCommand {
     )]
     Tag(TagArguments),
     /// Change the note of a snapshot
-    #[command(after_help = "Examples:\n  cairn note . v1 'before the migration'\n  cairn note model@v1 'before the migration'\n\n\
-        --json prints {\"snapshot\":{…}} with the object that `cairn history --json` prints.")]
+    #[command(
+        after_help = "Examples:\n  cairn note . v1 'before the migration'\n  cairn note model@v1 'before the migration'\n\n\
+        --json prints {\"snapshot\":{…}} with the object that `cairn history --json` prints."
+    )]
     Note(NoteArguments),
     /// Keep a snapshot from being removed
     #[command(
@@ -363,9 +365,11 @@ pub enum DirectoryCommand {
     )]
     Pin(PinArguments),
     /// Remove a pin of a snapshot
-    #[command(after_help = "Examples:\n  cairn unpin . v1 1\n  cairn unpin . v1 --all\n  cairn unpin model@v1 1\n\n\
+    #[command(
+        after_help = "Examples:\n  cairn unpin . v1 1\n  cairn unpin . v1 --all\n  cairn unpin model@v1 1\n\n\
         --json prints {\"snapshot\":{…},\"removed\":[1]}: the object that `cairn history --json` prints, and the pins that \
-        are gone.")]
+        are gone."
+    )]
     Unpin(UnpinArguments),
     /// Delete a snapshot
     #[command(

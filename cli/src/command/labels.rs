@@ -28,12 +28,20 @@ pub(super) struct Change {
 
 #[derive(Debug, PartialEq, Eq)]
 enum What {
-    Tag { add: Vec<String>, remove: Vec<String> },
+    Tag {
+        add: Vec<String>,
+        remove: Vec<String>,
+    },
     Note(String),
-    Pin { reason: String, duration: Option<std::time::Duration> },
+    Pin {
+        reason: String,
+        duration: Option<std::time::Duration>,
+    },
     /// The number; nothing: all.
     Unpin(Option<u64>),
-    Delete { yes: bool },
+    Delete {
+        yes: bool,
+    },
 }
 
 #[derive(Serialize)]
@@ -167,9 +175,7 @@ pub(super) async fn run(session: &mut Session, change: Change) -> Result<(), Fai
             }
         };
         let (workspace, id) = (&change.workspace, short(&snapshot.id));
-        format!(
-            "snapshot {of} is kept {until}\nto remove the pin: cairn unpin {workspace}@{id} {number}\n"
-        )
+        format!("snapshot {of} is kept {until}\nto remove the pin: cairn unpin {workspace}@{id} {number}\n")
     } else if unpins {
         format!("removed {} pins of snapshot {of}\n", answer.unpinned.len())
     } else if is_note {
@@ -200,7 +206,12 @@ async fn delete(
         workspace: workspace.clone(),
         reference,
     });
-    let found = received(while_waiting("looking for the snapshot", asking).await?.into_inner().snapshot)?;
+    let found = received(
+        while_waiting("looking for the snapshot", asking)
+            .await?
+            .into_inner()
+            .snapshot,
+    )?;
     let id = found.id;
     if !yes {
         let short = short(&id);
@@ -279,7 +290,11 @@ mod tests {
 
     #[test]
     fn directories_are_left_alone_and_what_is_missing_is_asked_for() {
-        for line in [&["tag", ".", "v1", "a"][..], &["delete", "./w@v1", "v1"], &["unpin", "/d", "v1", "1"]] {
+        for line in [
+            &["tag", ".", "v1", "a"][..],
+            &["delete", "./w@v1", "v1"],
+            &["unpin", "/d", "v1", "1"],
+        ] {
             assert_eq!(change(line).ok(), Some(None), "{line:?}");
         }
         for line in [

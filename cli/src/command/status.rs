@@ -61,6 +61,17 @@ fn status_text(status: &proto::StatusResponse, zone: &TimeZone) -> Result<String
                 ),
             ),
         ]);
+        let swept = usage.swept.unwrap_or_default();
+        if swept.versions_removed > 0 || swept.segments > 0 {
+            lines.push((
+                "freed".to_owned(),
+                format!(
+                    "{} content log, {} metadata, since the start",
+                    text::size(swept.log_bytes),
+                    text::size(swept.metadata_bytes)
+                ),
+            ));
+        }
     }
     lines.push(("ready".to_owned(), if ready { "yes" } else { "no" }.to_owned()));
     for condition in status.conditions.iter().filter(|condition| !condition.holds) {

@@ -212,8 +212,12 @@ async fn limit(session: &mut Session, target: &str, arguments: LimitArguments) -
     }
     let name = Target::parse(target)?.into_workspace()?;
     let mut client = session.connect().await?;
-    let asking = client.workspaces.get(proto::GetWorkspaceRequest { name: name.clone() });
-    let now = while_waiting("asking for the workspace", asking).await?.into_inner();
+    let asking = client
+        .workspaces
+        .get(proto::GetWorkspaceRequest { name: name.clone() });
+    let now = while_waiting("asking for the workspace", asking)
+        .await?
+        .into_inner();
     let limits = limited(arguments, received(now.workspace)?.limits.unwrap_or_default());
     let asking = client.workspaces.set_capacity(proto::SetCapacityRequest {
         name,
@@ -221,7 +225,11 @@ async fn limit(session: &mut Session, target: &str, arguments: LimitArguments) -
     });
     let changed = while_waiting("changing the limits", asking).await?.into_inner();
     let workspace = received(changed.workspace)?;
-    let told = format!("workspace {} may hold {}\n", workspace.name, limits_text(&workspace));
+    let told = format!(
+        "workspace {} may hold {}\n",
+        workspace.name,
+        limits_text(&workspace)
+    );
     session
         .output
         .put(&json::Workspace::try_from(workspace)?, || told)?;
@@ -247,11 +255,15 @@ async fn export(session: &mut Session, target: &str, policy: proto::ExportPolicy
     let name = Target::parse(target)?.into_workspace()?;
     convert::export_policy(Some(&policy))?;
     let mut client = session.connect().await?;
-    let asking = client.workspaces.set_export_policy(proto::SetExportPolicyRequest {
-        name,
-        policy: Some(policy),
-    });
-    let changed = while_waiting("changing who may mount", asking).await?.into_inner();
+    let asking = client
+        .workspaces
+        .set_export_policy(proto::SetExportPolicyRequest {
+            name,
+            policy: Some(policy),
+        });
+    let changed = while_waiting("changing who may mount", asking)
+        .await?
+        .into_inner();
     let workspace = received(changed.workspace)?;
     let told = show_text(&workspace, &TimeZone::system())?;
     session
@@ -285,7 +297,11 @@ async fn check(session: &mut Session, target: &str) -> Result<(), Failure> {
     let shown = |(inodes, bytes)| format!("{} in {inodes} inodes", text::size(bytes));
     let told = match recorded == counted {
         true => format!("{}, as recorded\n", shown(counted)),
-        false => format!("{}; recorded was {}, which is put right\n", shown(counted), shown(recorded)),
+        false => format!(
+            "{}; recorded was {}, which is put right\n",
+            shown(counted),
+            shown(recorded)
+        ),
     };
     let checked = Checked {
         recorded: figures(recorded),

@@ -25,6 +25,8 @@ const ORPHANS_BATCH: usize = 64;
 
 /// Versions that a sweep looks at, and removes at most, in one step.
 const SWEEP_STEP: usize = 4096;
+/// Versions that are looked at once more, and removed, while their volume is locked.
+const HIDING_STEP: usize = 128;
 /// Of so many sweeps one looks at all branches, not only at those of which it is known that something has changed.
 const SWEEPS_PER_WHOLE: u64 = 60;
 
@@ -237,12 +239,17 @@ impl Worker {
 
     /// Removes what hides nothing any more from the head of the volume that has this branch as its head.
     fn drop_hiding(&self, branch: BranchId, bodies: &[Vec<u8>]) -> Result<(), Error> {
-        for volume in self.all() {
+        let has_it = |volume: &Arc<Volume>| volume.state.read().lineage.branch() == branch;
+        let Some(volume) = self.all().into_iter().find(has_it) else {
+            return Ok(());
+        };
+        for part in bodies.chunks(HIDING_STEP) {
             let state = volume.state.write();
             if state.deleted || state.lineage.branch() != branch {
-                continue;
+                return Ok(());
             }
-            let dropped = self.shared.store.drop_hiding(&state.lineage, bodies);
+            let dropped = self.shared.store.drop_hiding(&state.lineage, part);
+            drop(state);
             let (removed, bytes) = dropped.map_err(metadata_failed)?;
             self.sweeping.removed.fetch_add(removed, Ordering::Relaxed);
             self.sweeping.bytes.fetch_add(bytes, Ordering::Relaxed);

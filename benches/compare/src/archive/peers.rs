@@ -38,6 +38,14 @@ impl StoreKind {
             StoreKind::S3 => "s3",
         }
     }
+
+    /// What the tables call it.
+    pub fn shown(self) -> &'static str {
+        match self {
+            StoreKind::Local => "local store",
+            StoreKind::S3 => "s3 store",
+        }
+    }
 }
 
 /// What one turn of a subject has to itself.
@@ -75,8 +83,16 @@ pub trait Archiver {
     fn push(&mut self, source: &Source, number: usize) -> anyhow::Result<Cost>;
     /// Brings what is archived to the changed state of the tree, which the tree on disk has already.
     fn follow_change(&mut self, source: &Source) -> anyhow::Result<()>;
+    /// Looks whether anything has changed since the last archive, when nothing has, and makes none; `None` if it cannot do that.
+    fn skip(&mut self, _: &Source) -> anyhow::Result<Option<Cost>> {
+        Ok(None)
+    }
     /// Checks the store's structure, or all data; `None` if it has no such command.
     fn verify(&mut self, data: bool) -> anyhow::Result<Option<Cost>>;
+    /// Whether it can restore, and what comes after.
+    fn restores(&self) -> bool {
+        true
+    }
     /// Restores the newest archive.
     fn restore(&mut self) -> anyhow::Result<Cost>;
     /// Compares what was restored with the tree, and removes it.

@@ -8,22 +8,21 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::measure::Cost;
-use super::peers::StoreKind;
 use super::source::Plan;
 
-/// The name of ours.
-pub const OURS: &str = "cairn";
 const MIB: f64 = 1048576.0;
 
 /// What is measured, in the order in which it is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
     /// The first archive, into an empty store.
-    FirstPush,
+    First,
     /// Another one of the same tree.
-    UnchangedPush,
+    Unchanged,
+    /// None, because nothing has changed.
+    Skipped,
     /// Another one after the tree's change.
-    ChangedPush,
+    Changed,
     /// A check of the store's structure.
     Verify,
     /// A check of all data.
@@ -35,10 +34,11 @@ pub enum Work {
 }
 
 impl Work {
-    const ALL: [Work; 7] = [
-        Work::FirstPush,
-        Work::UnchangedPush,
-        Work::ChangedPush,
+    const ALL: [Work; 8] = [
+        Work::First,
+        Work::Unchanged,
+        Work::Skipped,
+        Work::Changed,
         Work::Verify,
         Work::VerifyData,
         Work::Restore,
@@ -46,24 +46,25 @@ impl Work {
     ];
 
     /// What it is called in the tables.
-    pub fn name(self, plan: Plan) -> String {
-        let name = match self {
-            Work::FirstPush => "first push",
-            Work::UnchangedPush => "unchanged push",
-            Work::ChangedPush => return format!("push, {}", plan.change()),
+    pub fn name(self, plan: Plan) -> &'static str {
+        match self {
+            Work::First => "first",
+            Work::Unchanged => "unchanged",
+            Work::Skipped => "unchanged, and none made",
+            Work::Changed => plan.change(),
             Work::Verify => "verify",
             Work::VerifyData => "verify all data",
             Work::Restore => "restore",
             Work::Reclaim => "reclaim",
-        };
-        name.to_owned()
+        }
     }
 
     fn key(self) -> &'static str {
         match self {
-            Work::FirstPush => "first_push",
-            Work::UnchangedPush => "unchanged_push",
-            Work::ChangedPush => "changed_push",
+            Work::First => "first",
+            Work::Unchanged => "unchanged",
+            Work::Skipped => "skipped",
+            Work::Changed => "changed",
             Work::Verify => "verify",
             Work::VerifyData => "verify_data",
             Work::Restore => "restore",
@@ -72,10 +73,13 @@ impl Work {
     }
 }
 
+/// Where a figure belongs: the tree, where it goes, and what was done.
+pub type At = (Plan, &'static str, Work);
+
 /// One figure of one round, or the median of several.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cell {
-    at: (Plan, StoreKind, Work),
+    at: At,
     subject: String,
     round: u16,
     figures: Figures,
@@ -125,13 +129,7 @@ impl Figures {
 
 impl Cell {
     /// What `work` cost a subject in a round, and what was in the store afterwards.
-    pub fn new(
-        at: (Plan, StoreKind, Work),
-        subject: &str,
-        round: u16,
-        cost: Cost,
-        stored_bytes: u64,
-    ) -> Self {
+    pub fn new(at: At, subject: &str, round: u16, cost: Cost, stored_bytes: u64) -> Self {
         Cell {
             at,
             subject: subject.to_owned(),
@@ -151,9 +149,26 @@ impl Cell {
     }
 }
 
+/// A ratio that is shown: ours over the fastest of some others.
+#[derive(Debug, Clone)]
+pub struct Ratio {
+    /// Its heading.
+    pub heading: String,
+    /// Ours.
+    pub ours: String,
+    /// The others.
+    pub others: Vec<String>,
+}
+
 /// Everything that was measured.
 #[derive(Debug, Default)]
 pub struct Table {
+    /// What a reader must know of the figures.
+    pub note: String,
+    /// Where things go, in the order in which they are shown.
+    pub places: Vec<&'static str>,
+    /// What is compared with what.
+    pub ratios: Vec<Ratio>,
     /// Who was compared, and in which version.
     pub versions: Vec<(String, String)>,
     /// The trees.
@@ -167,7 +182,7 @@ pub struct Table {
 }
 
 impl Table {
-    fn median(&self, at: (Plan, StoreKind, Work), subject: &str) -> Option<Figures> {
+    fn median(&self, at: At, subject: &str) -> Option<Figures> {
         let all: Vec<Figures> = self
             .cells
             .iter()
@@ -188,13 +203,14 @@ impl Table {
         for (subject, version) in &self.versions {
             writeln!(text, "- {subject}: {version}")?;
         }
-        let note = "Medians: seconds from start to end (processor time), most memory resident, bytes in the store afterwards. \
-                    restic, rustic and bupstash encrypt; borg is run without. cairn's memory is its daemon's, cache and all. \
-                    cairn restores into a workspace, durably; the others into a directory.";
-        writeln!(text, "\n{note}")?;
+        writeln!(
+            text,
+            "\nMedians: seconds from start to end (processor time), most memory resident, bytes in the store afterwards. {}",
+            self.note
+        )?;
         for (plan, totals) in &self.trees {
-            for store in [StoreKind::Local, StoreKind::S3] {
-                self.write_one(text, (*plan, totals, store))?;
+            for place in &self.places {
+                self.write_one(text, (*plan, totals, place))?;
             }
         }
         if !self.failures.is_empty() {
@@ -209,12 +225,12 @@ impl Table {
     fn write_one(
         &self,
         text: &mut String,
-        (plan, totals, store): (Plan, &Totals, StoreKind),
+        (plan, totals, place): (Plan, &Totals, &'static str),
     ) -> std::fmt::Result {
         let present = |subject: &str| {
             self.cells
                 .iter()
-                .any(|cell| cell.at.0 == plan && cell.at.1 == store && cell.subject == subject)
+                .any(|cell| cell.at.0 == plan && cell.at.1 == place && cell.subject == subject)
         };
         let names = self.versions.iter().map(|(subject, _)| subject.as_str());
         let subjects: Vec<&str> = names.filter(|subject| present(subject)).collect();
@@ -224,31 +240,42 @@ impl Table {
         let (files, size) = (totals.files, totals.bytes as f64 / MIB);
         writeln!(
             text,
-            "\n### Tree {} ({files} files, {size:.0} MiB), {} store\n",
+            "\n### Tree {} ({files} files, {size:.0} MiB), {place}\n",
             plan.name(),
-            store.name()
         )?;
-        let ratio = subjects.contains(&OURS) && subjects.len() > 1;
-        let last = if ratio { " cairn / fastest other |" } else { "" };
-        writeln!(text, "| | {} |{last}", subjects.join(" | "))?;
+        let ratios: Vec<&Ratio> = self
+            .ratios
+            .iter()
+            .filter(|ratio| present(&ratio.ours) && ratio.others.iter().any(|other| present(other)))
+            .collect();
+        let headings: Vec<&str> = ratios.iter().map(|ratio| ratio.heading.as_str()).collect();
+        writeln!(
+            text,
+            "| | {} |",
+            [&subjects[..], &headings[..]].concat().join(" | ")
+        )?;
         writeln!(
             text,
             "| --- |{}",
-            " --- |".repeat(subjects.len() + usize::from(ratio))
+            " --- |".repeat(subjects.len() + headings.len())
         )?;
         for work in Work::ALL {
+            let median = |subject: &str| self.median((plan, place, work), subject);
+            if subjects.iter().all(|subject| median(subject).is_none()) {
+                continue;
+            }
             write!(text, "| {} |", work.name(plan))?;
-            let median = |subject: &str| self.median((plan, store, work), subject);
             for subject in &subjects {
                 let shown = median(subject).map_or("-".to_owned(), |figures| figures.shown());
                 write!(text, " {shown} |")?;
             }
-            if ratio {
-                let others = subjects.iter().filter(|subject| **subject != OURS);
-                let fastest = others
+            for ratio in &ratios {
+                let fastest = ratio
+                    .others
+                    .iter()
                     .filter_map(|subject| Some(median(subject)?.wall_seconds))
                     .min_by(f64::total_cmp);
-                let ratio = median(OURS)
+                let ratio = median(&ratio.ours)
                     .zip(fastest)
                     .map(|(ours, other)| ours.wall_seconds / other);
                 write!(
@@ -269,9 +296,9 @@ impl Table {
             .iter()
             .map(|(plan, totals)| json!({"tree": plan.name(), "files": totals.files, "bytes": totals.bytes}));
         let cells = self.cells.iter().map(|cell| {
-            let (plan, store, work) = cell.at;
+            let (plan, place, work) = cell.at;
             json!({
-                "tree": plan.name(), "store": store.name(), "work": work.key(), "subject": cell.subject,
+                "tree": plan.name(), "place": place, "work": work.key(), "subject": cell.subject,
                 "round": cell.round, "figures": cell.figures,
             })
         });
@@ -296,9 +323,8 @@ mod tests {
     use cairn_e2e::tree::Totals;
 
     use super::super::measure::Cost;
-    use super::super::peers::StoreKind;
     use super::super::source::Plan;
-    use super::{Cell, Table, Work};
+    use super::{Cell, Ratio, Table, Work};
 
     fn table() -> Table {
         let mut table = Table {
@@ -314,9 +340,15 @@ mod tests {
                 },
             )],
             scale: 0.5,
+            places: vec!["disk", "tape"],
+            ratios: vec![Ratio {
+                heading: "cairn / fastest other".to_owned(),
+                ours: "cairn".to_owned(),
+                others: vec!["other".to_owned()],
+            }],
             ..Table::default()
         };
-        let at = (Plan::Small, StoreKind::Local, Work::ChangedPush);
+        let at = (Plan::Small, "disk", Work::Changed);
         for (round, subject, seconds) in [(1, "cairn", 9), (2, "cairn", 1), (3, "cairn", 2), (1, "other", 4)]
         {
             let cost = Cost {
@@ -333,14 +365,11 @@ mod tests {
     fn tables_show_medians_and_what_is_missing() {
         let mut table = table();
         let text = table.markdown();
-        assert!(
-            text.contains("### Tree small (2 files, 3 MiB), local store"),
-            "{text}"
-        );
-        assert!(!text.contains("s3 store"), "{text}");
-        let row = "| push, 1 % changed | 2.00 s (0.50), 7 MiB, 5 MiB | 4.00 s (0.50), 7 MiB, 5 MiB | 0.50 |";
+        assert!(text.contains("### Tree small (2 files, 3 MiB), disk"), "{text}");
+        assert!(!text.contains("tape"), "{text}");
+        let row = "| 1 % changed | 2.00 s (0.50), 7 MiB, 5 MiB | 4.00 s (0.50), 7 MiB, 5 MiB | 0.50 |";
         assert!(text.contains(row), "{text}");
-        assert!(text.contains("| restore | - | - | - |"), "{text}");
+        assert!(!text.contains("| restore |"), "{text}");
         assert!(!text.contains("Failed"));
         table.failures.push("it\nbroke".to_owned());
         assert!(table.markdown().ends_with("Failed:\n\n- it\n  broke\n"));
@@ -351,7 +380,7 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&table().json()?)?;
         let cells = json["cells"].as_array().map(Vec::as_slice).unwrap_or_default();
         assert_eq!(cells.len(), 4);
-        assert_eq!(cells[0]["work"], "changed_push");
+        assert_eq!(cells[0]["work"], "changed");
         assert_eq!(cells[0]["figures"]["wall_seconds"], 9.0);
         assert_eq!(json["versions"]["other"], "1");
         Ok(())
