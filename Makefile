@@ -11,7 +11,7 @@ ALL := --release --workspace
 DATA ?= $(HOME)/.local/share/cairn
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test e2e bench compare generate fmt lint deps emulators build guest
+.PHONY: help demo run test test-kube e2e bench compare generate crds deploy fmt lint deps emulators build guest
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,11 +39,17 @@ fmt: ## format all sources
 lint: deps ## formatting, the house rules (xtask tidy), and clippy without a warning
 	$(CARGO) fmt --all -- --check
 	$(CARGO) run --release --quiet -p cairn-xtask -- tidy
+	@xtask/scripts/deps.sh deploy
+	$(CARGO) run --release --quiet -p cairn-xtask -- deploy
 	$(CARGO) clippy $(ALL) --all-targets -- -D warnings
 
 test: lint build emulators ## lint, and all tests but those of the kernel client; as root also those on file systems that they make
 	@xtask/scripts/deps.sh tests
 	$(CARGO) test $(ALL)
+
+test-kube: ## the rules of the API server of the tests, held against a real one (builds it with Go on first use)
+	assets=$$(xtask/scripts/kubebuilder-assets.sh) && \
+	  KUBEBUILDER_ASSETS=$$assets $(CARGO) test --release -p cairn-apiserver --test rules -- --nocapture a_real_server
 
 guest: ## build the guest of `make e2e` (it does so by itself on first use)
 	@xtask/scripts/deps.sh e2e
@@ -55,6 +61,13 @@ e2e: build ## tests with a Linux kernel NFS client in a small virtual machine (n
 
 generate: ## the RPC code and its pages in docs/api, after a change of a file in api/proto
 	$(CARGO) run --release --manifest-path api/generate/Cargo.toml
+
+crds: ## the manifests of the Kubernetes resources, after a change in crds/src
+	$(CARGO) run --release --quiet -p cairn-crds --bin crdgen
+
+deploy: crds ## what is installed into clusters (kustomize, install.yaml), after a change of the chart or of the resources
+	@xtask/scripts/deps.sh deploy
+	$(CARGO) run --release --quiet -p cairn-xtask -- deploy --write
 
 bench: deps ## criterion benchmarks of the hot paths
 	$(CARGO) bench --workspace --bench '*'

@@ -75,6 +75,20 @@ impl Snapshots for Daemon {
         not_called()
     }
 
+    async fn delete(
+        &self,
+        _request: Request<proto::DeleteSnapshotRequest>,
+    ) -> Result<Response<proto::DeleteSnapshotResponse>, Status> {
+        not_called()
+    }
+
+    async fn set_labels(
+        &self,
+        _request: Request<proto::SetLabelsRequest>,
+    ) -> Result<Response<proto::SetLabelsResponse>, Status> {
+        not_called()
+    }
+
     async fn history(
         &self,
         _request: Request<proto::HistoryRequest>,

@@ -10,13 +10,15 @@ use crate::units;
 
 mod archive;
 mod directory;
+mod registered;
 
 pub use archive::{ArchiveCommand, OperationCommand, PullArguments, PushArguments};
 pub use directory::{
     CollectCommand, DeleteArguments, DirectoryCommand, DoctorArguments, HistoryArguments, ImportJvsArguments,
     InitArguments, NoteArguments, PinArguments, RestoreArguments, SaveArguments, TagArguments,
-    UnpinArguments, VerifyArguments,
+    UnpinArguments, VerifyArguments, ViewArguments,
 };
+pub use registered::RegisteredCommand;
 
 /// Workspaces with snapshots: take them, compare them, go back to them, fork from them.
 ///
@@ -55,6 +57,9 @@ pub enum Command {
     Workspace(WorkspaceCommand),
     #[command(flatten)]
     Directory(DirectoryCommand),
+    /// Let the daemon look after plain directories, list and show them
+    #[command(subcommand, name = "directory")]
+    Registered(RegisteredCommand),
     /// Take a snapshot of everything written so far
     #[command(
         visible_alias = "save",
@@ -411,7 +416,7 @@ mod tests {
     fn every_command_has_an_example() {
         let mut found = Vec::new();
         leaves(&Arguments::command(), "", &mut found);
-        assert_eq!(found.len(), 37);
+        assert_eq!(found.len(), 42);
         for (path, command) in found {
             let help = command
                 .get_after_help()

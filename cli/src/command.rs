@@ -71,9 +71,14 @@ async fn execute(session: &mut Session, command: Command) -> Result<(), Failure>
         Command::Workspace(command) => workspace::run(session, command).await,
         Command::Directory(command) => match labels::of_workspace(&command)? {
             Some(change) => labels::run(session, change).await,
+            None if directory::is_for_daemon(&command) => directory::run_by_daemon(session, command).await,
             None => apart(|| directory::run(session, command)),
         },
+        Command::Registered(command) => directory::registered(session, command).await,
         Command::Snapshot(mut arguments) => match Target::parse_or_here(arguments.target.take())? {
+            Target::Directory(directory) if arguments.directory.daemon => {
+                directory::save_by_daemon(session, directory, arguments).await
+            }
             Target::Directory(directory) => apart(|| directory::save(session, directory, arguments)),
             Target::Workspace(name) => {
                 let key = arguments.directory.key.take();
@@ -118,6 +123,9 @@ async fn execute(session: &mut Session, command: Command) -> Result<(), Failure>
             reference,
             directory: arguments,
         } => match Target::parse(target)? {
+            Target::Directory(directory) if arguments.daemon => {
+                directory::restore_by_daemon(session, directory, reference, arguments).await
+            }
             Target::Directory(directory) => {
                 apart(|| directory::restore(session, directory, reference.as_deref(), arguments))
             }

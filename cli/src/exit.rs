@@ -47,6 +47,12 @@ pub enum Exit {
     PathOutside = 19,
     /// The operating system refuses access to a file.
     Denied = 20,
+    /// Nothing can be mounted on the mount point: it is no directory, or not empty, or has a dead mount on it.
+    MountPoint = 21,
+    /// There is no FUSE here.
+    FuseUnavailable = 22,
+    /// The program that mounts for users other than root is missing.
+    FuseHelper = 23,
 }
 
 /// The table as `cairn --help` shows it.
@@ -71,7 +77,10 @@ Exit codes:
  17  the directory is in no repository
  18  the repository has another format: of a newer Cairn, or of the Go tools
  19  the path is outside the workspace
- 20  the operating system refuses access to a file";
+ 20  the operating system refuses access to a file, or a mount
+ 21  the mount point is no directory, or not empty, or has a dead mount on it
+ 22  there is no FUSE here: /dev/fuse cannot be opened
+ 23  fusermount3 is missing, which mounts for users other than root";
 
 impl Exit {
     /// What a failure with this reason ends with.
@@ -82,7 +91,11 @@ impl Exit {
             | Reason::StoreNotFound
             | Reason::ArchiveNotFound
             | Reason::PinNotFound
-            | Reason::OperationNotFound => Exit::NotFound,
+            | Reason::OperationNotFound
+            | Reason::DirectoryNotRegistered
+            | Reason::WorkspaceMissing
+            | Reason::PlanNotFound
+            | Reason::NotFound => Exit::NotFound,
             Reason::WorkspaceExists
             | Reason::WorkspaceHasSnapshots
             | Reason::SnapshotInUse
@@ -91,7 +104,17 @@ impl Exit {
             | Reason::StoreForeign
             | Reason::StoreConflict
             | Reason::OperationsTooMany
-            | Reason::OperationConflict => Exit::Conflict,
+            | Reason::OperationConflict
+            | Reason::DirectoryRegistered
+            | Reason::RepositoryExists
+            | Reason::DirectoryOccupied
+            | Reason::RepositoryNested
+            | Reason::RepositoryOverlap
+            | Reason::SnapshotExists
+            | Reason::KeyReused
+            | Reason::PlanStale
+            | Reason::SnapshotProtected
+            | Reason::Conflict => Exit::Conflict,
             Reason::WorkspaceNameInvalid
             | Reason::ExportPolicyInvalid
             | Reason::ModeInvalid
@@ -103,16 +126,27 @@ impl Exit {
             | Reason::StoreOptionInvalid
             | Reason::ArchiveAmbiguous
             | Reason::OperationAmbiguous
-            | Reason::LimitExceeded => Exit::Invalid,
+            | Reason::LimitExceeded
+            | Reason::EngineUnknown
+            | Reason::Invalid => Exit::Invalid,
             Reason::DaemonUnreachable | Reason::ShuttingDown => Exit::Unreachable,
             Reason::NoSpace | Reason::StoreFull => Exit::NoSpace,
-            Reason::StoreDamaged | Reason::ArchiveDamaged => Exit::Damaged,
+            Reason::StoreDamaged | Reason::ArchiveDamaged | Reason::RepositoryDamaged => Exit::Damaged,
+            Reason::NotARepository => Exit::NotARepository,
+            Reason::DirectoryNotAllowed | Reason::AccessDenied => Exit::Denied,
+            Reason::RepositoryFormat => Exit::Format,
+            Reason::RepositoryBusy | Reason::LeaseLost => Exit::Busy,
+            Reason::EngineUnavailable => Exit::EngineUnavailable,
+            Reason::UnsavedChanges => Exit::Unsaved,
+            Reason::PathOutside => Exit::PathOutside,
+            Reason::FileSystem => Exit::Storage,
             Reason::StoreUnreachable => Exit::StoreUnreachable,
             Reason::StoreDenied
             | Reason::StoreKeyMissing
             | Reason::StoreKeyWrong
-            | Reason::StoreKeyUnexpected => Exit::StoreDenied,
-            Reason::Cancelled => Exit::Cancelled,
+            | Reason::StoreKeyUnexpected
+            | Reason::StoreKey => Exit::StoreDenied,
+            Reason::Cancelled | Reason::Interrupted => Exit::Cancelled,
             Reason::StorageCorrupt | Reason::StorageUnavailable | Reason::StorageFailed => Exit::Storage,
             Reason::FeatureUnsupported | Reason::StoreNewer | Reason::Internal | Reason::Unrecognized => {
                 Exit::Internal
@@ -155,5 +189,14 @@ mod tests {
             .map(|line| line.trim_start().split(' ').next().unwrap().parse().unwrap())
             .collect();
         assert_eq!(documented, codes);
+    }
+
+    #[test]
+    fn what_the_daemon_says_of_directories_ends_as_without_it() {
+        for reason in DirectoryReason::ALL {
+            let told = Reason::parse(reason.as_str());
+            assert!(told.is_some(), "the daemon cannot say {}", reason.as_str());
+            assert_eq!(told.map(Exit::of), Some(reason.exit()), "{}", reason.as_str());
+        }
     }
 }

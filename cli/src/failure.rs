@@ -3,6 +3,7 @@
 use std::io;
 
 use cairn_api::{ApiError, Reason};
+use cairn_fuse::MountError;
 use cairn_snapshot::directory::WalkError;
 use cairn_snapshot::manifest::{ChangeError, ManifestError};
 use cairn_snapshot::operations::OperationError;
@@ -72,7 +73,8 @@ failures_of_directories!(
     CollectError,
     WalkError,
     ManifestError,
-    ChangeError
+    ChangeError,
+    MountError
 );
 
 impl From<Status> for Failure {

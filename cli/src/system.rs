@@ -76,7 +76,7 @@ pub fn parts() -> std::io::Result<Parts> {
 
 /// The name of the user that this process belongs to. Other sources of users than /etc/passwd are believed through the
 /// environment: the name is for people, and decides nothing.
-fn actor() -> String {
+pub fn actor() -> String {
     let uid = rustix::process::geteuid().as_raw();
     let mut passwd = String::new();
     let file = std::fs::File::open("/etc/passwd");

@@ -259,9 +259,13 @@ impl Directories {
         let (this, of) = (Arc::clone(self), Arc::clone(directory));
         self.working.lock().insert(identity.id, directory.id);
         let started = self.operations.start_as(identity, request, move |operation| {
-            let done = this.work(&of, &job, operation);
-            this.working.lock().remove(&operation.id);
-            done
+            let _ending = Ending {
+                directories: &this,
+                operation: operation.id,
+                directory: &of,
+                job: &job,
+            };
+            this.work(&of, &job, operation)
         });
         if !matches!(started, Ok((_, true))) {
             self.working.lock().remove(&identity.id);
@@ -638,6 +642,26 @@ impl Directories {
         }
         lease.release().map_err(OperationError::from)?;
         Ok((SnapshotFacts::of(&repository, id)?, number))
+    }
+}
+
+/// What has to be said when work has ended, however it has.
+struct Ending<'a> {
+    directories: &'a Directories,
+    operation: OperationId,
+    directory: &'a Registered,
+    job: &'a Job,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Its record stays: the next start tries again.
+            let what = "the work broke off inside cairnd".to_owned();
+            let done = Err(DirectoriesError::Interrupted { what });
+            self.directories.has_ended(self.directory, self.job, &done);
+        }
+        self.directories.working.lock().remove(&self.operation);
     }
 }
 

@@ -7,6 +7,7 @@
 //! - [`manifest`]: lists of all entries of a tree, as files.
 //! - [`repository`]: what is on disk around the snapshots of a plain directory. [`operations`]: what is done with
 //!   them.
+//! - [`view`]: a snapshot as a tree to look at, read as far as somebody looks.
 
 pub mod archive;
 mod causes;
@@ -16,3 +17,4 @@ pub mod engine;
 pub mod manifest;
 pub mod operations;
 pub mod repository;
+pub mod view;

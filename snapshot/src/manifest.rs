@@ -32,6 +32,7 @@ pub use block::{BLOCK_BYTES_MAX, BlockDamage, BlockDecoder};
 pub use changes::{Change, ChangeError, ChangeTotals};
 pub use cut::{Block, BlockCutter};
 pub use error::ManifestError;
+pub(crate) use read::Page;
 pub use read::{ManifestReader, Records};
 pub use tree_hash::TreeHasher;
 pub use write::{ManifestOptions, ManifestWriter, WrittenBlocks};

@@ -17,6 +17,7 @@ use cairn_content::sealing::KeyFileError;
 use cairn_types::{ErrorKind, SnapshotId};
 
 use crate::archive::ArchiveError;
+use crate::causes::with_causes;
 use crate::directory::place::PlaceError;
 use crate::directory::walk::WalkError;
 use crate::directory::{IgnoreError, IgnoreRules, RelativePath};
@@ -24,12 +25,13 @@ use crate::engine::chunks::ChunksError;
 use crate::engine::{EngineError, EngineKind};
 use crate::manifest::ManifestError;
 use crate::repository::import_jvs::ImportError;
-use crate::repository::{AuditEntry, AuditEvent, Lease, LeaseError, Repository, RepositoryError};
+use crate::repository::{AuditEntry, AuditEvent, Lease, LeaseError, Reader, Repository, RepositoryError};
 
 pub mod collect;
 pub mod doctor;
 pub mod fork;
 pub mod import;
+pub mod labels;
 pub mod live;
 pub mod materialize;
 pub mod payload;
@@ -64,6 +66,17 @@ fn audit(
     if let Err(error) = repository.audit(lease, entry) {
         tracing::warn!(%error, ?event, "the audit log cannot be written");
     }
+}
+
+/// What a person should know of a reader that nobody else sees.
+fn unguarded(reading: &Reader) -> Vec<String> {
+    let why = reading.unguarded().map(|error| {
+        format!(
+            "nobody else sees that this is read, and what is removed meanwhile cannot be read to its end: {}",
+            with_causes(error)
+        )
+    });
+    why.into_iter().collect()
 }
 
 /// Why an operation failed.

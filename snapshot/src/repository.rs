@@ -30,6 +30,7 @@ pub mod readers;
 pub mod references;
 pub mod retention;
 pub mod schedule;
+pub mod sequences;
 pub mod state;
 pub mod templates;
 pub mod text;
@@ -48,7 +49,7 @@ use rustix::io::Errno;
 
 pub use audit::{AuditEntry, AuditEvent, AuditRecord, AuditReport};
 pub use config::Config;
-pub use control::{ControlDirectory, Creation, Survival};
+pub use control::{ControlDirectory, Creation, Spending, Survival};
 pub use descriptor::{
     Counts, DegradedEngine, Descriptor, EngineUse, Loss, Losses, ManifestFile, Origin, Paths, Torn,
 };
@@ -69,8 +70,12 @@ pub use verified::{Outcome, Verification};
 
 use identity::GoTools;
 use layout::{
-    CONFIG_FILE, CONTROL_NAME, FORMAT_FILE, FORMAT_VERSION, IDENTITY_FILE, STATE_FILE, document_name,
+    CONFIG_FILE, CONTROL_NAME, DOCUMENT_BYTES_MAX, FORMAT_FILE, FORMAT_VERSION, IDENTITY_FILE, RESERVE_FILE,
+    STATE_FILE, document_name,
 };
+
+/// A file that is not written to its end after so long never will be.
+pub const UNFINISHED_AGE: Duration = Duration::from_secs(60 * 60);
 
 /// What a repository works with.
 #[derive(Clone)]
@@ -99,6 +104,19 @@ pub struct Repository {
     workspace_path: PathBuf,
     parts: Parts,
     store: OnceLock<crate::archive::Repository>,
+    /// After the store, which works in it: fields are dropped in their order.
+    scratch: OnceLock<Scratch>,
+}
+
+/// A directory among the temporary files of the machine; removed when it is dropped.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(path = %self.0.display(), %error, "temporary files cannot be removed");
+        }
+    }
 }
 
 impl Repository {
@@ -193,6 +211,7 @@ impl Repository {
                 return Err(RepositoryError::io("syncing", shown, error.into()));
             }
         }
+        directory.keep_reserve();
         // Last: what makes it a repository.
         let version = format!("{FORMAT_VERSION}\n");
         directory.replace(Area::Root, FORMAT_FILE, version.as_bytes(), Survival::Durable)?;
@@ -254,6 +273,7 @@ impl Repository {
             workspace_path,
             parts,
             store: OnceLock::new(),
+            scratch: OnceLock::new(),
         })
     }
 
@@ -270,6 +290,27 @@ impl Repository {
     /// Where its object store is kept once it is open.
     pub(crate) fn store_cell(&self) -> &OnceLock<crate::archive::Repository> {
         &self.store
+    }
+
+    /// Where caches are kept: in the control directory; if that cannot be written, or has no room, in a directory that goes with this value. Errors: there
+    /// is no such directory either.
+    pub(crate) fn cache_directory(&self) -> Result<PathBuf, RepositoryError> {
+        let own = self.control.path_of(Area::Cache, "");
+        if self.control.has_room() {
+            return Ok(own);
+        }
+        if let Some(Scratch(path)) = self.scratch.get() {
+            return Ok(path.clone());
+        }
+        let name = format!(
+            "cairn-{}",
+            cairn_types::hexadecimal::text(&self.control.random::<16>())
+        );
+        let path = std::env::temp_dir().join(name);
+        rustix::fs::mkdir(&path, Mode::RWXU)
+            .map_err(|error| RepositoryError::io("making", &path, error.into()))?;
+        let Scratch(path) = self.scratch.get_or_init(|| Scratch(path));
+        Ok(path.clone())
     }
 
     /// Its control directory.
@@ -312,6 +353,7 @@ impl Repository {
             // A damaged state is made again under this very lease.
             Err(error) => tracing::warn!(%error, "the lease is taken without a state to compare it with"),
         }
+        self.control.keep_reserve();
         Ok(lease)
     }
 
@@ -329,8 +371,8 @@ impl Repository {
         })
     }
 
-    /// Replaces the state; durable on return. Its fence becomes the lease's token. A state that is damaged is replaced too. Errors: the lease is
-    /// lost, or the state has a higher token; I/O.
+    /// Replaces the state; durable on return. Its fence becomes the lease's token, and it notes the end of the audit log. A state that is damaged is
+    /// replaced too. Errors: the lease is lost, or the state has a higher token; I/O.
     pub fn set_state(&self, lease: &Lease, state: &State) -> Result<(), RepositoryError> {
         if let Ok(Some(present)) = self.control.load::<State>(Area::Root, STATE_FILE)
             && present.fence > lease.token()
@@ -340,12 +382,24 @@ impl Repository {
                 found: present.fence,
             }));
         }
-        lease.check()?;
+        // A log that has lost its end tells less than the state does: that stays known.
+        let known = state.audit;
+        let last = self.last_audited().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the end of the audit log cannot be read");
+            None
+        });
         let state = State {
             fence: lease.token(),
+            audit: last
+                .filter(|last| known.is_none_or(|known| known.sequence <= last.sequence))
+                .or(known),
             ..state.clone()
         };
-        self.control.store(Area::Root, STATE_FILE, &state)
+        let bytes = document::encode(&state)?;
+        self.control
+            .replace_if(Area::Root, STATE_FILE, &bytes, Survival::Durable, || {
+                Ok(lease.check()?)
+            })
     }
 
     /// The descriptor of a snapshot. Errors: there is none, it is damaged or of a newer Cairn, I/O.
@@ -364,26 +418,45 @@ impl Repository {
         }
     }
 
-    /// Publishes a snapshot: with this it exists, durably. Its data and its manifest must be in place and durable. Errors: the lease is lost; there is
-    /// a snapshot of this id; a value out of its bounds; I/O, after which it may exist or not.
+    /// Publishes a snapshot: with this it exists, durably. Its data and its manifest must be in place and durable. Errors: the lease is lost, and there is
+    /// no such snapshot; there is a snapshot of this id; a value out of its bounds; I/O, after which it may exist or not.
     pub fn publish(&self, lease: &Lease, descriptor: &Descriptor) -> Result<(), RepositoryError> {
         let bytes = document::encode(descriptor)?;
-        lease.check()?;
         let name = document_name(&descriptor.id);
-        match self
+        let created = self
             .control
-            .create(Area::Descriptors, &name, &bytes, Survival::Durable)?
-        {
-            Creation::Created => Ok(()),
-            Creation::Existed => Err(RepositoryError::SnapshotExists { id: descriptor.id }),
+            .create_if(Area::Descriptors, &name, &bytes, Survival::Durable, || {
+                Ok(lease.check()?)
+            })?;
+        if created == Creation::Existed {
+            return Err(RepositoryError::SnapshotExists { id: descriptor.id });
         }
+        // Who was stopped between the look and the name, for long enough, has published what another one has removed as residue.
+        if let Err(lost @ LeaseError::Lost { .. }) = lease.check() {
+            self.control.remove(Area::Descriptors, &name)?;
+            return Err(lost.into());
+        }
+        Ok(())
     }
 
     /// Makes a snapshot one no more: removes its descriptor, durably. Its data is then nobody's. Says whether there was one. Errors: the lease is
-    /// lost, I/O.
+    /// lost, and the snapshot is what it was; I/O.
     pub fn unpublish(&self, lease: &Lease, id: SnapshotId) -> Result<bool, RepositoryError> {
+        let name = document_name(&id);
+        let bytes = self
+            .control
+            .read(Area::Descriptors, &name, DOCUMENT_BYTES_MAX)
+            .ok()
+            .flatten();
         lease.check()?;
-        self.control.remove(Area::Descriptors, &document_name(&id))
+        let removed = self.control.remove(Area::Descriptors, &name)?;
+        if let (Err(lost @ LeaseError::Lost { .. }), Some(bytes)) = (lease.check(), bytes) {
+            // Who took over, meanwhile, counts on it; its data is untouched.
+            self.control
+                .create(Area::Descriptors, &name, &bytes, Survival::Durable)?;
+            return Err(lost.into());
+        }
+        Ok(removed)
     }
 
     /// The ids of all snapshots, ascending; their descriptors may be damaged. Errors: I/O.
@@ -393,21 +466,37 @@ impl Repository {
         Ok(ids.filter_map(SnapshotId::parse).collect())
     }
 
-    /// Removes files that were being written when something ended, where only the holder of the lease writes. Gives how many. Errors: the lease is
-    /// lost, I/O.
+    /// Removes files that were being written when something ended: at once where only the holder of the lease writes, elsewhere when they
+    /// are [old](UNFINISHED_AGE). Gives how many. Errors: the lease is lost, I/O.
     pub fn remove_unfinished(&self, lease: &Lease) -> Result<u64, RepositoryError> {
         let mut removed = 0;
-        for area in [
-            Area::Root,
-            Area::Descriptors,
-            Area::Labels,
-            Area::Journal,
-            Area::Keys,
-        ] {
-            lease.check()?;
-            removed += self.control.remove_unfinished(area)?;
+        for area in Area::EVERY {
+            if area.is_guarded() {
+                lease.check()?;
+                removed += self.control.remove_unfinished(area)?;
+                continue;
+            }
+            for name in self.control.unfinished(area)? {
+                lease.check()?;
+                if self.is_left_over(area, &name)? {
+                    removed += u64::from(self.control.unlink(area, &name, Survival::Volatile)?);
+                }
+            }
         }
         Ok(removed)
+    }
+
+    /// Whether a file that is being written is so no more. Where others than the holder of the lease write, only its age tells, by the clock of the
+    /// file system. Errors: I/O.
+    pub(crate) fn is_left_over(&self, area: Area, name: &str) -> Result<bool, RepositoryError> {
+        if area.is_guarded() {
+            return Ok(true);
+        }
+        let Some(modified) = self.control.modified(area, name)? else {
+            return Ok(false);
+        };
+        let now = readers::file_system_now(&self.control)?;
+        Ok(now.saturating_sub(modified) > UNFINISHED_AGE)
     }
 
     /// A new id for a snapshot.
@@ -441,7 +530,7 @@ fn refuse_occupied(control: &ControlDirectory) -> Result<(), RepositoryError> {
         Err(error) => return Err(error),
     }
     let ours = |name: &String| {
-        let files = [IDENTITY_FILE, CONFIG_FILE, STATE_FILE];
+        let files = [IDENTITY_FILE, CONFIG_FILE, STATE_FILE, RESERVE_FILE];
         files.contains(&name.as_str()) || Area::ALL.iter().any(|area| area.name() == name)
     };
     match control.list(Area::Root)?.iter().all(ours) {

@@ -3,6 +3,7 @@
 
 pub mod byte_range;
 pub mod clock;
+pub mod cron;
 pub mod error_kind;
 pub mod export;
 pub mod extent;
@@ -10,6 +11,7 @@ pub mod file_name;
 pub mod hexadecimal;
 pub mod id;
 pub mod inode;
+pub mod retention;
 pub mod snapshot;
 pub mod tag;
 pub mod timestamp;
@@ -18,6 +20,7 @@ pub mod workspace_name;
 
 pub use byte_range::ByteRange;
 pub use clock::{Clock, Randomness};
+pub use cron::Cron;
 pub use error_kind::ErrorKind;
 pub use export::{ExportPolicy, Squash};
 pub use extent::{CHECKSUM_BLOCK, ChunkId, ChunkSlice, Extent, LogPosition, LogSlice, SegmentId};

@@ -452,8 +452,9 @@ impl<'a> Work<'a> {
         self.changed.push((inode, Learned::Flushed(*record)));
     }
 
-    /// Refuses a change that takes the volume beyond what it may hold. What only moves from the log into the metadata takes it nowhere.
-    fn require_capacity(&self, open: &OpenVolume, dirty: &DirtyFiles) -> Result<(), Error> {
+    /// Refuses a change that takes the volume beyond what it may hold. What only moves from the log into the metadata takes it nowhere. To be asked before a reply is made; the commit
+    /// asks again.
+    pub fn require_capacity(&self, open: &OpenVolume, dirty: &DirtyFiles) -> Result<(), Error> {
         let limits = open.record.limits;
         if limits.inodes.is_none() && limits.bytes.is_none() {
             return Ok(());

@@ -596,10 +596,10 @@ impl FileSystem for Volumes {
         let inodes_free = available / 512;
         let limits = volume.state.read().open.record.limits;
         let mut capacity = Capacity {
-            bytes_total: stored + free,
+            bytes_total: stored.saturating_add(free),
             bytes_free: free,
             bytes_available: available,
-            inodes_total: usage.inodes + inodes_free,
+            inodes_total: usage.inodes.saturating_add(inodes_free),
             inodes_free,
         };
         if let Some(limit) = limits.bytes {

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Makes sure that what the build (with "tests" the tests on file systems, with "e2e" the kernel-client tests, with "compare" the comparison through a kernel client,
 # "compare-archive" that of archivers, with "emulators" the tests against emulated object stores) needs from the system is there.
-# Installs what is missing with apt, the emulators with npm into ~/.cache/cairn, and nothing if nothing is missing.
+# "deploy" the checks of what is installed into clusters.
+# Installs what is missing with apt, the emulators with npm into ~/.cache/cairn, helm and kustomize with go into ~/.cache/cairn/tools, and nothing if
+# nothing is missing.
 # "compare-archive" also builds programs that Debian has not, from their crates, below CAIRN_PEERS (~/.cache/cairn/peers).
 set -euo pipefail
 
@@ -36,6 +38,9 @@ emulators_needs='
 command -v node     | nodejs
 command -v npm      | npm
 '
+deploy_needs='
+command -v git      | git
+'
 compare_needs='
 command -v ganesha.nfsd                  | nfs-ganesha
 command -v rpcbind                       | rpcbind
@@ -69,6 +74,7 @@ build) needs=$build_needs ;;
 e2e) needs=$e2e_needs ;;
 tests) needs=$build_needs$tests_needs ;;
 compare) needs=$e2e_needs$compare_needs ;;
+deploy) needs=$deploy_needs ;;
 emulators)
   # One that is in PATH is used as it is.
   ! command -v azurite-blob >/dev/null || exit 0
@@ -76,7 +82,7 @@ emulators)
   ;;
 compare-archive) needs=$build_needs$tests_needs$compare_archive_needs ;;
 *)
-  echo "usage: deps.sh [build|tests|e2e|compare|compare-archive|emulators]" >&2
+  echo "usage: deps.sh [build|tests|e2e|compare|compare-archive|emulators|deploy]" >&2
   exit 2
   ;;
 esac
@@ -174,7 +180,34 @@ install_juicefs() {
   rm -rf "$new"
 }
 
+# helm and kustomize from their sources by the Go module proxy: Debian has neither. xtask/src/deploy/tools.rs knows the same versions. kubectl must be
+# there; it is what people have.
+install_deploy_tools() {
+  local tools=$HOME/.cache/cairn/tools program version module
+  while read -r program version module; do
+    [ -n "$program" ] || continue
+    [ ! -x "$tools/$program-$version/$program" ] || continue
+    if ! command -v go >/dev/null; then
+      echo "deps: $program $version is missing, and so is Go to build it (https://go.dev/dl): the checks that need it are left out" >&2
+      continue
+    fi
+    echo "deps: building $program $version"
+    # In a directory of no module; a half built one is never seen.
+    if ! (cd / && GOBIN=$tools/new-$program-$$ go install -trimpath -ldflags "-s -w" "$module@v$version"); then
+      echo "deps: $program $version cannot be built: go install $module@v$version failed" >&2
+      rm -rf "$tools/new-$program-$$"
+      continue
+    fi
+    mv -T "$tools/new-$program-$$" "$tools/$program-$version" || rm -rf "$tools/new-$program-$$"
+  done <<'LIST'
+helm 3.20.2 helm.sh/helm/v3/cmd/helm
+kustomize 5.8.1 sigs.k8s.io/kustomize/kustomize/v5
+LIST
+  command -v kubectl >/dev/null || echo "deps: kubectl is missing (https://kubernetes.io/docs/tasks/tools): the checks that need it are left out" >&2
+}
+
 if [ ${#missing[@]} -gt 0 ]; then install_packages "${missing[@]}"; fi
 if [ "${1:-build}" = tests ]; then install_juicefs; fi
 if [ "${1:-build}" = compare-archive ]; then install_peers; fi
 if [ "${1:-build}" = emulators ]; then install_azurite; fi
+if [ "${1:-build}" = deploy ]; then install_deploy_tools; fi

@@ -61,6 +61,9 @@ pub struct SaveArguments {
     /// Wait at most so long while somebody else works in the repository. Default: 60
     #[arg(long, value_name = "SECONDS")]
     pub wait: Option<u64>,
+    /// Let the daemon do it: it goes on if this command does not, and the directory must be registered (cairn directory register)
+    #[arg(long)]
+    pub daemon: bool,
 }
 
 impl SaveArguments {
@@ -74,6 +77,7 @@ impl SaveArguments {
             (self.key.is_some(), "--key"),
             (self.skip_unchanged, "--skip-unchanged"),
             (self.wait.is_some(), "--wait"),
+            (self.daemon, "--daemon"),
         ])
     }
 }
@@ -140,11 +144,14 @@ pub struct RestoreArguments {
     #[arg(long)]
     pub require_clean: bool,
     /// Write the snapshot into this new directory, and leave the workspace as it is
-    #[arg(long, value_name = "NEW_DIRECTORY", conflicts_with_all = ["plan", "discard", "require_clean"])]
+    #[arg(long, value_name = "NEW_DIRECTORY", conflicts_with_all = ["plan", "discard", "require_clean", "daemon"])]
     pub to: Option<PathBuf>,
     /// Wait at most so long while somebody else works in the repository. Default: 60
     #[arg(long, value_name = "SECONDS")]
     pub wait: Option<u64>,
+    /// Let the daemon do it: it goes on if this command does not, and the directory must be registered (cairn directory register)
+    #[arg(long)]
+    pub daemon: bool,
 }
 
 impl RestoreArguments {
@@ -157,6 +164,7 @@ impl RestoreArguments {
             (self.require_clean, "--require-clean"),
             (self.to.is_some(), "--to"),
             (self.wait.is_some(), "--wait"),
+            (self.daemon, "--daemon"),
         ])
     }
 }
@@ -176,6 +184,9 @@ pub struct VerifyArguments {
     /// Read at most so much each second, such as 100MiB
     #[arg(long = "limit-rate", visible_alias = "rate", value_name = "SIZE", value_parser = units::size)]
     pub rate: Option<u64>,
+    /// Let the daemon do it: it goes on if this command does not, and the directory must be registered (cairn directory register)
+    #[arg(long)]
+    pub daemon: bool,
 }
 
 /// A snapshot that is deleted, or whose labels are changed.
@@ -249,6 +260,9 @@ pub struct DeleteArguments {
     /// Do not ask
     #[arg(long, short)]
     pub yes: bool,
+    /// Let the daemon do it: it goes on if this command does not, and the directory must be registered (cairn directory register)
+    #[arg(long)]
+    pub daemon: bool,
 }
 
 /// What the doctor does.
@@ -260,6 +274,48 @@ pub struct DoctorArguments {
     /// Put right what was interrupted, and what can be made again
     #[arg(long)]
     pub repair: bool,
+}
+
+/// What is looked at, and where.
+#[derive(Debug, Args)]
+pub struct ViewArguments {
+    /// The directory, the snapshot (`latest`, `latest~N`, a tag, an id or at least 4 first digits of one; default: latest), and the empty directory to
+    /// mount it on; or an object store with @ and an archive in it, and the empty directory
+    #[arg(value_name = "WHAT", required = true, num_args = 1..=3)]
+    pub operands: Vec<OsString>,
+    /// Take off what is mounted on MOUNT_POINT; also what a process that was killed has left
+    #[arg(long, conflicts_with_all = ["background", "allow_other", "threads", "log", "key_file", "endpoint", "region", "account", "allow_http"])]
+    pub unmount: bool,
+    /// Return once it is mounted; another process serves it until it is unmounted
+    #[arg(long)]
+    pub background: bool,
+    /// Other users may look at it too, as far as the permissions in it allow; of root's views they always may
+    #[arg(long)]
+    pub allow_other: bool,
+    /// So many files are read at once
+    #[arg(long, value_name = "COUNT", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: u16,
+    /// Append to this file what is told of files that cannot be read. Default: standard error; with --background nothing
+    #[arg(long, value_name = "PATH")]
+    pub log: Option<PathBuf>,
+    /// The key file of an encrypted object store
+    #[arg(long, value_name = "PATH", help_heading = "Options of object stores")]
+    pub key_file: Option<PathBuf>,
+    /// The server to speak to, if it is not the provider's own
+    #[arg(long, value_name = "URL", help_heading = "Options of object stores")]
+    pub endpoint: Option<String>,
+    /// The region of an S3 bucket. Default: the environment's, or us-east-1
+    #[arg(long, value_name = "REGION", help_heading = "Options of object stores")]
+    pub region: Option<String>,
+    /// The storage account of an Azure container. Default: the environment's
+    #[arg(long, value_name = "ACCOUNT", help_heading = "Options of object stores")]
+    pub account: Option<String>,
+    /// Speak HTTP without TLS, which shows every byte to the network
+    #[arg(long, help_heading = "Options of object stores")]
+    pub allow_http: bool,
+    /// It is the process that serves a view in the background
+    #[arg(long, hide = true, conflicts_with = "background")]
+    pub detached: bool,
 }
 
 /// The two steps of removing what retention does not keep.
@@ -279,6 +335,9 @@ pub enum CollectCommand {
         /// Wait at most so long while somebody else works in the repository
         #[arg(long, value_name = "SECONDS", default_value_t = 60)]
         wait: u64,
+        /// Let the daemon do it: it goes on if this command does not, and the directory must be registered (cairn directory register)
+        #[arg(long)]
+        daemon: bool,
     },
     /// Remove what a plan says, if the same would be decided now
     #[command(
@@ -295,6 +354,9 @@ pub enum CollectCommand {
         /// Wait at most so long while somebody else works in the repository
         #[arg(long, value_name = "SECONDS", default_value_t = 60)]
         wait: u64,
+        /// Let the daemon do it: it goes on if this command does not, and the directory must be registered (cairn directory register)
+        #[arg(long)]
+        daemon: bool,
     },
 }
 
@@ -342,10 +404,23 @@ pub enum DirectoryCommand {
         data notes its hashes; later ones compare with them.\n\n\
         Examples:\n  cairn verify . v1\n  cairn verify . --all --limit-rate 100MiB\n\n\
         --json prints {\"verified\":[{\"snapshot\":\"3f0c…\",\"files\":4,\"bytes\":4096,\"first_read\":4,\"tree_hash\":\"9a…\",\
-        \"damaged\":0,\"damage\":[{\"path\":…,\"what\":…},…],\"error\":null},…],\"damaged\":0}: damaged files, and damaged \
-        snapshots that cannot be read at all, whose error tells why."
+        \"damaged\":0,\"damage\":[{\"path\":…,\"what\":…},…],\"error\":null,\"warnings\":[]},…],\"damaged\":0}: damaged \
+        files, and damaged snapshots that cannot be read at all, whose error tells why. Where nothing may be written, the warnings say that \
+        the outcome is not written down."
     )]
     Verify(VerifyArguments),
+    /// Mount a snapshot of a directory, or an archive in an object store, to look at it: read-only, nothing is copied
+    #[command(
+        override_usage = "cairn view [OPTIONS] DIRECTORY [SNAPSHOT] MOUNT_POINT\n       cairn view [OPTIONS] URL[@SNAPSHOT] MOUNT_POINT\n       \
+        cairn view --unmount MOUNT_POINT",
+        after_help = "Of an archive only what is looked at is fetched. The snapshot is not removed while it is mounted. Ctrl-C ends it; with \
+        --background, cairn view --unmount does.\n\n\
+        Examples:\n  cairn view . v1 /mnt/before\n  cairn view s3://bucket/cairn@v1 /mnt/v1 --background\n  cairn view --unmount /mnt/v1\n\n\
+        --json prints {\"mounted\":{\"mount_point\":\"/mnt/before\",\"snapshot\":\"3f0c…\",\"source\":\"/data/model\",\"leased\":true,\"process\":4711}} \
+        once it can be used, and {\"ended\":{\"by\":\"signal\",\"in_use\":false}} at the end, by being signal or unmount; with --unmount \
+        {\"unmounted\":\"/mnt/before\"}."
+    )]
+    View(ViewArguments),
     /// Change the tags of a snapshot
     #[command(
         after_help = "Examples:\n  cairn tag . 3f0c good\n  cairn tag . good better --remove good\n  cairn tag model@3f0c good\n\n\

@@ -1,5 +1,5 @@
-//! Commands on plain directories: find the repository, check the arguments, let the library do it, print what came of it. No daemon
-//! is asked.
+//! Commands on plain directories: find the repository, check the arguments, let the library do it, print what came of it. With `--daemon`,
+//! the daemon does it, and the same is printed.
 //!
 //! Everything here runs on the thread of the command; [`crate::watch::Watch`] looks after progress and signals meanwhile.
 
@@ -15,7 +15,7 @@ use cairn_snapshot::repository::{Descriptor, Labels, Repository};
 use cairn_types::SnapshotId;
 
 use super::Session;
-use crate::arguments::DirectoryCommand;
+use crate::arguments::{CollectCommand, DirectoryCommand};
 use crate::failure::{DirectoryFailure, DirectoryReason, Failure};
 use crate::json::directory::DirectorySnapshot;
 use crate::json::shell_word;
@@ -23,6 +23,7 @@ use crate::target::Target;
 use crate::{json, system, text};
 
 mod collect;
+mod daemon;
 mod diff;
 mod doctor;
 mod fork;
@@ -32,22 +33,54 @@ mod import;
 mod init;
 pub(super) mod labels;
 mod preview;
+mod registered;
 mod restore;
 mod save;
 mod status;
 mod verify;
+mod view;
 
 pub(super) use diff::{Asked, run as diff};
 pub(super) use fork::run as fork;
 pub(super) use history::run as history;
-pub(super) use restore::run as restore;
-pub(super) use save::run as save;
+pub(super) use registered::run as registered;
+pub(super) use restore::{by_daemon as restore_by_daemon, run as restore};
+pub(super) use save::{by_daemon as save_by_daemon, run as save};
 pub(super) use status::run as status;
 
 /// The variable that names the engine of saves that name none.
 const ENGINE_VARIABLE: &str = "JVS_SNAPSHOT_ENGINE";
 /// Seconds that are waited for others, unless an option says something else.
 const WAIT_SECONDS: u64 = 60;
+
+/// Whether a command is for the daemon.
+pub(super) fn is_for_daemon(command: &DirectoryCommand) -> bool {
+    match command {
+        DirectoryCommand::Verify(arguments) => arguments.daemon,
+        DirectoryCommand::Delete(arguments) => arguments.daemon,
+        DirectoryCommand::Gc(CollectCommand::Plan { daemon, .. } | CollectCommand::Run { daemon, .. }) => {
+            *daemon
+        }
+        DirectoryCommand::Init(_)
+        | DirectoryCommand::ImportJvs(_)
+        | DirectoryCommand::Preview { .. }
+        | DirectoryCommand::Tag(_)
+        | DirectoryCommand::Note(_)
+        | DirectoryCommand::Pin(_)
+        | DirectoryCommand::Unpin(_)
+        | DirectoryCommand::Doctor(_) => false,
+    }
+}
+
+/// The same by the daemon. Those that are not for it are done here.
+pub(super) async fn run_by_daemon(session: &mut Session, command: DirectoryCommand) -> Result<(), Failure> {
+    match command {
+        DirectoryCommand::Verify(arguments) => verify::by_daemon(session, arguments).await,
+        DirectoryCommand::Delete(arguments) => collect::delete_by_daemon(session, arguments).await,
+        DirectoryCommand::Gc(command) => collect::by_daemon(session, command).await,
+        command => super::apart(|| run(session, command)),
+    }
+}
 
 /// Commands on directories.
 pub(super) fn run(session: &mut Session, command: DirectoryCommand) -> Result<(), Failure> {
@@ -59,6 +92,7 @@ pub(super) fn run(session: &mut Session, command: DirectoryCommand) -> Result<()
             preview::run(session, directory)
         }
         DirectoryCommand::Verify(arguments) => verify::run(session, arguments),
+        DirectoryCommand::View(arguments) => view::run(session, arguments),
         DirectoryCommand::Tag(arguments) => labels::tag(session, arguments),
         DirectoryCommand::Note(arguments) => labels::note(session, arguments),
         DirectoryCommand::Pin(arguments) => labels::pin(session, arguments),
@@ -170,23 +204,7 @@ impl Opened {
 
     /// A path that a person typed, below the root of the workspace.
     fn path(&self, given: &OsStr) -> Result<RelativePath, Failure> {
-        let workspace = self.repository.workspace_path();
-        let whole = without_dots(&self.base.join(given));
-        let below = match whole.strip_prefix(workspace) {
-            Ok(below) => below.to_owned(),
-            // It may lead there by a link above the workspace.
-            Err(_) => match resolved(&whole).strip_prefix(workspace) {
-                Ok(below) => below.to_owned(),
-                Err(_) => return Err(outside_of(&whole, workspace)),
-            },
-        };
-        RelativePath::new(below.as_os_str().as_bytes()).map_err(|error| {
-            let reason = match error {
-                PathError::Outside { .. } => DirectoryReason::PathOutside,
-                PathError::Name { .. } => DirectoryReason::Invalid,
-            };
-            DirectoryFailure::new(reason, text::line(&error.to_string())).into()
-        })
+        below(self.repository.workspace_path(), &self.base, given)
     }
 
     /// The paths that are compared or restored: those asked for, as far as partial snapshots hold them. Nothing: everything. Fails with the first of
@@ -243,6 +261,26 @@ impl Opened {
     }
 }
 
+/// A path that a person typed in the directory `base`, below the root of `workspace`.
+fn below(workspace: &Path, base: &Path, given: &OsStr) -> Result<RelativePath, Failure> {
+    let whole = without_dots(&base.join(given));
+    let below = match whole.strip_prefix(workspace) {
+        Ok(below) => below.to_owned(),
+        // It may lead there by a link above the workspace.
+        Err(_) => match resolved(&whole).strip_prefix(workspace) {
+            Ok(below) => below.to_owned(),
+            Err(_) => return Err(outside_of(&whole, workspace)),
+        },
+    };
+    RelativePath::new(below.as_os_str().as_bytes()).map_err(|error| {
+        let reason = match error {
+            PathError::Outside { .. } => DirectoryReason::PathOutside,
+            PathError::Name { .. } => DirectoryReason::Invalid,
+        };
+        DirectoryFailure::new(reason, text::line(&error.to_string())).into()
+    })
+}
+
 /// A path without `.` and `..`, by its names alone: what is not there any more has no links to follow.
 fn without_dots(path: &Path) -> PathBuf {
     let mut whole = PathBuf::new();
@@ -274,15 +312,20 @@ fn engine(
     template: Option<&str>,
     configured: Option<&str>,
 ) -> Result<Option<EngineKind>, Failure> {
-    let variable = std::env::var_os(ENGINE_VARIABLE).map(|word| word.to_string_lossy().into_owned());
-    let variable = variable.as_deref().filter(|word| !word.is_empty());
+    let variable = engine_variable();
     let word = option
         .or(template)
-        .or(variable)
+        .or(variable.as_deref())
         .or(configured)
         .unwrap_or_default();
     EngineKind::requested(word)
         .map_err(|error| DirectoryFailure::new(DirectoryReason::EngineUnknown, error.to_string()).into())
+}
+
+/// The engine that the variable asks for.
+fn engine_variable() -> Option<String> {
+    let variable = std::env::var_os(ENGINE_VARIABLE).map(|word| word.to_string_lossy().into_owned());
+    variable.filter(|word| !word.is_empty())
 }
 
 /// The programs that engines run.
@@ -315,20 +358,33 @@ fn recovered_text(recovered: &[Recovered]) -> String {
             text::short_id(*id),
             kept(safety)
         ),
+        Recovered::RestoreWaits(id) => format!(
+            "a restore of {} that was interrupted waits: there is no room to finish it",
+            text::short_id(*id)
+        ),
         Recovered::StateCompleted => "the state lacked snapshots that exist".to_owned(),
         Recovered::ResidueRemoved(removed) => {
             format!("what interrupted commands had left was removed, in {removed} places")
         }
     };
-    recovered
-        .iter()
-        .map(|recovered| format!("put right first: {}\n", line(recovered)))
-        .collect()
+    let told = |recovered| match recovered {
+        &Recovered::RestoreWaits(_) => format!("not put right yet: {}\n", line(recovered)),
+        _ => format!("put right first: {}\n", line(recovered)),
+    };
+    recovered.iter().map(told).collect()
 }
 
 /// The same for programs.
 fn recovered_json(recovered: &[Recovered]) -> Vec<json::directory::Recovered> {
     recovered.iter().map(json::directory::Recovered::from).collect()
+}
+
+/// Warnings, as people read them.
+fn warnings_text(warnings: &[String]) -> String {
+    warnings
+        .iter()
+        .map(|warning| format!("warning: {}\n", text::line(warning)))
+        .collect()
 }
 
 #[cfg(test)]

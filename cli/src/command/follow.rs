@@ -43,13 +43,26 @@ pub(super) async fn follow(
     how: Following<'_>,
 ) -> Result<(), Failure> {
     let operation = operation.ok_or_else(|| ApiError::missing_field("the operation"))?;
-    let id = operation.id.clone();
     if how.detach {
+        let id = operation.id.clone();
         session
             .output
             .put(&json::Operation::try_from(operation)?, || format!("{id}\n"))?;
         return Ok(());
     }
+    let again = how.again;
+    let ended = to_end(session, client, &operation, how).await?;
+    told(session, succeeded(ended, again)?)
+}
+
+/// Follows an operation until it has ended, and gives how it is then.
+pub(super) async fn to_end(
+    session: &mut Session,
+    client: &mut Client,
+    operation: &proto::Operation,
+    how: Following<'_>,
+) -> Result<proto::Operation, Failure> {
+    let id = operation.id.clone();
     // One listener for all the time: a signal between two updates counts, too.
     let mut interrupts = signal(SignalKind::interrupt())?;
     let request = proto::WatchOperationRequest { id: id.clone() };
@@ -100,16 +113,16 @@ pub(super) async fn follow(
     if skipped > 0 {
         eprintln!("cairn: {skipped} findings are not shown: the daemon keeps no more of them");
     }
-    told(session, ended, how.again)
+    Ok(ended)
 }
 
-/// Prints what came of an operation that has ended, or fails as it did.
-fn told(session: &mut Session, operation: proto::Operation, again: &str) -> Result<(), Failure> {
+/// An operation that has ended, if it has succeeded. Else fails as it did.
+pub(super) fn succeeded(operation: proto::Operation, again: &str) -> Result<proto::Operation, Failure> {
     match operation.state() {
-        proto::OperationState::Succeeded => {}
+        proto::OperationState::Succeeded => Ok(operation),
         proto::OperationState::Failed => {
             let failure = operation.failure.unwrap_or_default();
-            return Err(convert::failure(&failure).into());
+            Err(convert::failure(&failure).into())
         }
         proto::OperationState::Cancelled => {
             let remedy = match again {
@@ -123,16 +136,21 @@ fn told(session: &mut Session, operation: proto::Operation, again: &str) -> Resu
                     json::kind(&operation)
                 ),
             );
-            return Err(error.remedy(remedy).detail("operation", &operation.id).into());
+            Err(error.remedy(remedy).detail("operation", &operation.id).into())
         }
         proto::OperationState::Running | proto::OperationState::Unspecified => {
-            return Err(ApiError::missing_field("a state that is known").into());
+            Err(ApiError::missing_field("a state that is known").into())
         }
     }
+}
+
+/// Prints what came of an operation that has succeeded.
+fn told(session: &mut Session, operation: proto::Operation) -> Result<(), Failure> {
     let text = outcome_text(&operation)?;
     let damages = match &operation.result {
         Some(proto::operation::Result::Verified(verified)) => verified.damages,
         Some(proto::operation::Result::Pulled(pulled)) => pulled.left_out,
+        Some(proto::operation::Result::DirectoryVerified(verified)) => verified.damaged,
         _ => 0,
     };
     session
@@ -229,6 +247,7 @@ fn progress_text(operation: &proto::Operation, rate: &Rate) -> String {
         proto::OperationPhase::Verifying => "verifying",
         proto::OperationPhase::Removing => "removing",
         proto::OperationPhase::Finishing => "finishing",
+        proto::OperationPhase::Waiting => "waiting for its turn",
     };
     let mut parts = vec![format!("{}: {doing}", json::kind(operation))];
     if progress.files > 0 || progress.files_total > 0 {

@@ -60,6 +60,45 @@ pub(super) fn outcome_text(operation: &proto::Operation) -> Result<String, ApiEr
             text::size(verified.bytes_read)
         ),
         proto::operation::Result::Reclaimed(reclaimed) => reclaimed_text(reclaimed),
+        proto::operation::Result::DirectorySaved(saved) => {
+            let id = saved.snapshot.as_ref().map_or("", |snapshot| short(&snapshot.id));
+            match saved.outcome() {
+                proto::DirectorySaveOutcome::New => format!("took snapshot {id}\n"),
+                proto::DirectorySaveOutcome::Existing => {
+                    format!("snapshot {id} was taken with this key before\n")
+                }
+                proto::DirectorySaveOutcome::Unchanged | proto::DirectorySaveOutcome::Unspecified => {
+                    format!("nothing has changed since snapshot {id}\n")
+                }
+            }
+        }
+        proto::operation::Result::DirectoryRestored(restored) => {
+            let id = restored
+                .snapshot
+                .as_ref()
+                .map_or("", |snapshot| short(&snapshot.id));
+            match &restored.safety {
+                Some(safety) => format!(
+                    "restored snapshot {id}; what was there before is snapshot {}\n",
+                    short(&safety.id)
+                ),
+                None => format!("restored snapshot {id}\n"),
+            }
+        }
+        proto::operation::Result::DirectoryVerified(verified) => format!(
+            "read {} snapshots; {} damages\n",
+            verified.verified.len(),
+            verified.damaged
+        ),
+        proto::operation::Result::DirectoryForked(forked) => format!(
+            "wrote {}: {} entries, {}\n",
+            text::path(&forked.workspace),
+            forked.entries,
+            text::size(forked.bytes)
+        ),
+        proto::operation::Result::DirectoryCollected(collected) => {
+            format!("removed {} snapshots\n", collected.removed.len())
+        }
     })
 }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 
+use cairn_fuse::MountError;
 use cairn_snapshot::archive::ArchiveError;
 use cairn_snapshot::directory::WalkError;
 use cairn_snapshot::directory::compare::CompareError;
@@ -56,13 +57,19 @@ pub enum DirectoryReason {
     AccessDenied,
     FileSystem,
     Cancelled,
+    MountPoint,
+    FuseUnavailable,
+    FuseHelper,
+    MountRefused,
+    NotMounted,
+    MountBusy,
     Internal,
 }
 
 impl DirectoryReason {
     /// All of them.
     #[cfg(test)]
-    pub const ALL: [DirectoryReason; 35] = [
+    pub const ALL: [DirectoryReason; 41] = [
         DirectoryReason::NotARepository,
         DirectoryReason::RepositoryExists,
         DirectoryReason::DirectoryOccupied,
@@ -97,6 +104,12 @@ impl DirectoryReason {
         DirectoryReason::AccessDenied,
         DirectoryReason::FileSystem,
         DirectoryReason::Cancelled,
+        DirectoryReason::MountPoint,
+        DirectoryReason::FuseUnavailable,
+        DirectoryReason::FuseHelper,
+        DirectoryReason::MountRefused,
+        DirectoryReason::NotMounted,
+        DirectoryReason::MountBusy,
         DirectoryReason::Internal,
     ];
 
@@ -137,6 +150,12 @@ impl DirectoryReason {
             DirectoryReason::AccessDenied => "ACCESS_DENIED",
             DirectoryReason::FileSystem => "FILE_SYSTEM",
             DirectoryReason::Cancelled => "CANCELLED",
+            DirectoryReason::MountPoint => "MOUNT_POINT_UNUSABLE",
+            DirectoryReason::FuseUnavailable => "FUSE_UNAVAILABLE",
+            DirectoryReason::FuseHelper => "FUSERMOUNT_MISSING",
+            DirectoryReason::MountRefused => "MOUNT_REFUSED",
+            DirectoryReason::NotMounted => "NOT_MOUNTED",
+            DirectoryReason::MountBusy => "MOUNT_BUSY",
             DirectoryReason::Internal => "INTERNAL",
         }
     }
@@ -175,6 +194,12 @@ impl DirectoryReason {
             DirectoryReason::AccessDenied => Exit::Denied,
             DirectoryReason::FileSystem => Exit::Storage,
             DirectoryReason::Cancelled => Exit::Cancelled,
+            DirectoryReason::MountPoint => Exit::MountPoint,
+            DirectoryReason::FuseUnavailable => Exit::FuseUnavailable,
+            DirectoryReason::FuseHelper => Exit::FuseHelper,
+            DirectoryReason::MountRefused => Exit::Denied,
+            DirectoryReason::NotMounted => Exit::NotFound,
+            DirectoryReason::MountBusy => Exit::Conflict,
             DirectoryReason::Internal => Exit::Internal,
         }
     }
@@ -199,7 +224,19 @@ impl DirectoryReason {
             DirectoryReason::NoSpace => "free some space; what was begun is removed by the next command",
             DirectoryReason::AccessDenied => "do it as a user who may read and write there",
             DirectoryReason::Cancelled => "what was begun is removed by the next command",
-            DirectoryReason::NotARepository
+            DirectoryReason::MountPoint => {
+                "name an empty directory; a view whose process has ended is taken off by: cairn view --unmount MOUNT_POINT"
+            }
+            DirectoryReason::FuseUnavailable => {
+                "as root: modprobe fuse; of a container: start it with --device /dev/fuse --cap-add SYS_ADMIN"
+            }
+            DirectoryReason::FuseHelper => "as root: apt install fuse3",
+            DirectoryReason::MountRefused => {
+                "--allow-other needs the line user_allow_other in /etc/fuse.conf, unless you are root"
+            }
+            DirectoryReason::MountBusy => "close what is open in it, or leave it with cd; then do it again",
+            DirectoryReason::NotMounted
+            | DirectoryReason::NotARepository
             | DirectoryReason::RepositoryExists
             | DirectoryReason::DirectoryOccupied
             | DirectoryReason::RepositoryNested
@@ -283,6 +320,23 @@ fn of_kind(kind: ErrorKind) -> DirectoryReason {
         ErrorKind::Corrupt => DirectoryReason::RepositoryDamaged,
         ErrorKind::Unavailable => DirectoryReason::FileSystem,
         ErrorKind::Internal => DirectoryReason::Internal,
+    }
+}
+
+impl From<MountError> for DirectoryFailure {
+    fn from(error: MountError) -> Self {
+        let reason = match &error {
+            MountError::MountPoint { .. } => of_kind(error.kind()),
+            MountError::NotADirectory { .. } | MountError::NotEmpty { .. } | MountError::Dead { .. } => {
+                DirectoryReason::MountPoint
+            }
+            MountError::NoDevice(_) => DirectoryReason::FuseUnavailable,
+            MountError::NoHelper => DirectoryReason::FuseHelper,
+            MountError::Refused { .. } => DirectoryReason::MountRefused,
+            MountError::NotMounted { .. } => DirectoryReason::NotMounted,
+            MountError::Busy { .. } => DirectoryReason::MountBusy,
+        };
+        DirectoryFailure::of(reason, &error)
     }
 }
 

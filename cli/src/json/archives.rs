@@ -64,6 +64,12 @@ pub struct Operation {
     progress: Progress,
     result: Option<Outcome>,
     failure: Option<Failure>,
+    /// The repository of a plain directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repository: Option<String>,
+    /// The daemon was interrupted in it, and has taken it up again.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    resumed: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -115,6 +121,7 @@ enum Outcome {
         rewritten_packs: u64,
         rewritten_bytes: u64,
     },
+    Directory(super::directory::Outcome),
 }
 
 #[derive(Debug, Serialize)]
@@ -157,6 +164,12 @@ pub fn kind(operation: &proto::Operation) -> &'static str {
         proto::OperationKind::Pull => "pull",
         proto::OperationKind::Verify => "verify",
         proto::OperationKind::Reclaim => "reclaim",
+        proto::OperationKind::DirectorySave => "save",
+        proto::OperationKind::DirectoryRestore => "restore",
+        proto::OperationKind::DirectoryVerify => "read",
+        proto::OperationKind::DirectoryFork => "fork",
+        proto::OperationKind::DirectoryCollect => "collect",
+        proto::OperationKind::DirectoryDelete => "delete",
         proto::OperationKind::Unspecified => "unknown",
     }
 }
@@ -180,6 +193,7 @@ fn phase(progress: &proto::Progress) -> &'static str {
         proto::OperationPhase::Verifying => "verifying",
         proto::OperationPhase::Removing => "removing",
         proto::OperationPhase::Finishing => "finishing",
+        proto::OperationPhase::Waiting => "waiting",
         proto::OperationPhase::Unspecified => "unknown",
     }
 }
@@ -273,6 +287,13 @@ fn outcome(result: proto::operation::Result) -> Result<Outcome, ApiError> {
             bytes_read: verified.bytes_read,
             damages: verified.damages,
         },
+        proto::operation::Result::DirectorySaved(_)
+        | proto::operation::Result::DirectoryRestored(_)
+        | proto::operation::Result::DirectoryVerified(_)
+        | proto::operation::Result::DirectoryForked(_)
+        | proto::operation::Result::DirectoryCollected(_) => {
+            Outcome::Directory(super::directory::Outcome::try_from(result)?)
+        }
         proto::operation::Result::Reclaimed(reclaimed) => Outcome::Reclaimed {
             dry_run: reclaimed.dry_run,
             packs: reclaimed.packs,
@@ -299,6 +320,8 @@ impl TryFrom<proto::Operation> for Operation {
             state: state(&operation),
             workspace: some(&operation.workspace),
             reference: some(&operation.reference),
+            repository: some(&operation.repository),
+            resumed: operation.resumed,
             started: time(operation.started.as_ref())?,
             ended: operation
                 .ended

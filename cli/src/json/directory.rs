@@ -18,6 +18,10 @@ use serde::Serialize;
 use crate::failure::chain;
 use crate::text;
 
+mod daemon;
+
+pub use daemon::{Outcome, Registered, Status, recovered_of, save_outcome, totals_of};
+
 /// A path of this machine as text.
 pub fn path(path: &Path) -> String {
     escape(path.as_os_str().as_bytes())
@@ -37,15 +41,20 @@ pub struct DirectorySnapshot {
     tags: Vec<String>,
     pins: Vec<Pin>,
     template: Option<String>,
-    engine: Engine,
-    counts: Counts,
+    /// How its data is kept.
+    pub engine: Engine,
+    /// What it consists of.
+    pub counts: Counts,
     paths: Option<Vec<String>>,
     parent: Option<String>,
     restored_from: Option<String>,
     tree_hash: Option<String>,
-    losses: Losses,
-    torn: Shown,
-    vanished: u64,
+    /// What could not be kept.
+    pub losses: Losses,
+    /// Files that changed while they were read.
+    pub torn: Shown,
+    /// Entries that vanished while the directory was read.
+    pub vanished: u64,
     actor: String,
     host: String,
 }
@@ -65,35 +74,44 @@ struct Pin {
 pub struct Engine {
     #[serde(skip_serializing_if = "Option::is_none")]
     requested: Option<Option<String>>,
-    used: Option<String>,
-    degraded: Vec<Degraded>,
+    /// The engine.
+    pub used: Option<String>,
+    /// Better ones that were not used.
+    pub degraded: Vec<Degraded>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Option<String>>,
 }
 
 /// A better engine, and why it is not used.
 #[derive(Debug, Serialize)]
-struct Degraded {
-    from: String,
-    reason: String,
+pub struct Degraded {
+    /// The engine.
+    pub from: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// What a snapshot consists of.
 #[derive(Debug, Serialize)]
-struct Counts {
+pub struct Counts {
     entries: u64,
-    files: u64,
-    directories: u64,
+    /// Regular files.
+    pub files: u64,
+    /// Directories.
+    pub directories: u64,
     symlinks: u64,
     special: u64,
-    bytes: u64,
+    /// Sum of the sizes of the files.
+    pub bytes: u64,
 }
 
 /// Entries, and the first of them.
 #[derive(Debug, Default, Serialize)]
-struct Shown {
-    count: u64,
-    paths: Vec<String>,
+pub struct Shown {
+    /// How many.
+    pub count: u64,
+    /// The first of them, escaped.
+    pub paths: Vec<String>,
 }
 
 impl DamagedSnapshot {
@@ -351,6 +369,7 @@ impl From<&WasRecovered> for Recovered {
             WasRecovered::RestoreUndone(snapshot) => restore("restore_undone", snapshot, &None),
             WasRecovered::RestoreFinished(snapshot, safety) => restore("restore_finished", snapshot, safety),
             WasRecovered::RestoreLost(snapshot, safety) => restore("restore_lost", snapshot, safety),
+            WasRecovered::RestoreWaits(snapshot) => restore("restore_waits", snapshot, &None),
             WasRecovered::StateCompleted => Recovered {
                 what: "state_completed",
                 snapshot: None,

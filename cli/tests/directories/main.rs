@@ -18,8 +18,10 @@ use cairn_snapshot::repository::Repository;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+mod bad_input;
 mod importing;
 mod place;
+mod viewing;
 
 use place::{Place, lines, object, pair, parts, text, word};
 

@@ -57,6 +57,7 @@ impl Place {
             .args(arguments)
             .current_dir(self.work())
             .env("CAIRN_SOCKET", "/nonexistent/cairnd.sock")
+            .env("XDG_CACHE_HOME", self.beside("cache"))
             .env_remove("CAIRN_CONTROL_DIR")
             .env_remove("JVS_SNAPSHOT_ENGINE")
             .stdin(Stdio::null());
@@ -144,28 +145,33 @@ pub fn pair(kind: &str, path: &str) -> (String, String) {
 }
 
 /// A clock that stands still: nothing here asks for more.
-struct Noon;
+struct Still(i64);
 
-impl Clock for Noon {
+impl Clock for Still {
     fn now(&self) -> Timestamp {
-        Timestamp::new(1_700_000_000, 0)
+        Timestamp::new(self.0, 0)
     }
 }
 
-/// Always the same.
-struct Sevens;
+/// The randomness of the machine.
+struct Chance;
 
-impl Randomness for Sevens {
+impl Randomness for Chance {
     fn fill(&self, buffer: &mut [u8]) {
-        buffer.fill(7);
+        getrandom::fill(buffer).unwrap();
     }
 }
 
 /// What a repository works with in this process.
 pub fn parts() -> Parts {
+    parts_at(1_700_000_000)
+}
+
+/// The same with a clock that stands at so many seconds after 1970.
+pub fn parts_at(seconds: i64) -> Parts {
     Parts {
-        clock: Arc::new(Noon),
-        randomness: Arc::new(Sevens),
+        clock: Arc::new(Still(seconds)),
+        randomness: Arc::new(Chance),
         ticks: Arc::new(SystemTicks::new()),
         host: Host::detect().unwrap(),
         actor: "somebody".to_owned(),

@@ -124,6 +124,8 @@ pub struct VerifiedSnapshot {
     pub error: Option<String>,
     /// It was read before an interruption, and not again.
     pub earlier: bool,
+    /// What could not be done beside the reading.
+    pub warnings: Vec<String>,
 }
 
 impl VerifiedSnapshot {
@@ -139,6 +141,7 @@ impl VerifiedSnapshot {
             damage: Vec::new(),
             error: None,
             earlier: false,
+            warnings: Vec::new(),
         }
     }
 

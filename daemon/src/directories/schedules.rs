@@ -117,6 +117,10 @@ impl Schedules {
                 tracing::warn!(%repository, schedule = name, "the clock has gone back by more than a day: the schedule begins anew");
                 state.since = now;
             }
+            let missed = pass_over(schedule, &mut state, now);
+            if missed > 0 {
+                tracing::warn!(%repository, schedule = name, missed, "times of a schedule were missed by more than its deadline");
+            }
             let due = schedule.next_after(state.since);
             let seed = [&repository.0[..], name.as_bytes()].concat();
             let starts = due.map(|due| {
@@ -127,12 +131,6 @@ impl Schedules {
                 )
             });
             match starts {
-                Some((due, _)) if schedule.is_too_late(due, now) => {
-                    let missed = times_until(schedule, due, now);
-                    tracing::warn!(%repository, schedule = name, missed, "times of a schedule were missed by more than its deadline");
-                    state.missed = state.missed.saturating_add(missed);
-                    state.since = now;
-                }
                 Some((due, at)) if at <= now && !is_running => {
                     // Before it begins: it may have ended when it is heard of.
                     self.set_running(repository, name, true);
@@ -309,6 +307,23 @@ fn request(name: &str, schedule: &Schedule, due: Timestamp, config: &Config) -> 
         collect: config.retention.automatic,
         ..SaveRequest::default()
     }
+}
+
+/// Passes over the times that are too late, and says how many.
+fn pass_over(schedule: &Schedule, state: &mut ScheduleState, now: Timestamp) -> u64 {
+    let mut missed = 0;
+    while let Some(due) = schedule.next_after(state.since)
+        && due <= now
+        && schedule.is_too_late(due, now)
+    {
+        missed += 1;
+        state.since = due;
+        if missed >= MISSED_COUNTED_MAX {
+            state.since = now;
+        }
+    }
+    state.missed = state.missed.saturating_add(missed);
+    missed
 }
 
 /// How many times of a schedule there are from `due` to `now`, at least one.

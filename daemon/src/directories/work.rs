@@ -387,6 +387,7 @@ pub fn verify_one(
                 damage,
                 error: None,
                 earlier: false,
+                warnings: found.warnings,
             })
         }
         Err(error) if is_damage(&error) => Ok(VerifiedSnapshot {

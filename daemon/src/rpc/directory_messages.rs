@@ -253,6 +253,7 @@ fn verified(found: &VerifiedSnapshot) -> proto::DirectoryVerified {
         damage: damage.collect(),
         error: found.error.clone(),
         earlier: found.earlier,
+        warnings: found.warnings.clone(),
     }
 }
 

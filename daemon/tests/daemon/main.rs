@@ -12,6 +12,7 @@ mod boot;
 mod control;
 mod controlled_directories;
 mod controllers;
+mod directories;
 mod harness;
 mod http;
 mod ledger_kills;

@@ -278,7 +278,7 @@ impl Repository {
         self.store.objects()
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         self.objects().url().to_string()
     }
 

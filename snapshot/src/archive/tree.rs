@@ -17,7 +17,9 @@ mod write;
 use cairn_content::pipeline::Run;
 use cairn_types::{ChunkId, FileKind, InodeId, Node};
 
+pub(crate) use format::HEIGHT_MAX;
 pub use format::TreeDamage;
+pub(crate) use read::read_references;
 pub use read::{Leaves, NodeSource, Records, TreeReadError, leaves, read_leaf, records, records_of};
 pub use write::{NodeSink, TreeWriter};
 

@@ -16,6 +16,18 @@ use super::tree_hash::TreeHasher;
 use super::{EntryCounts, ManifestSummary};
 use crate::directory::{Record, RelativePath};
 
+/// A block whose first entry begins in it, and the blocks behind it that go on with an entry of it: what can be read alone. Most are
+/// one block.
+#[derive(Debug, Clone)]
+pub(crate) struct Page {
+    /// The path of its first entry.
+    pub first: RelativePath,
+    /// Entries in it.
+    pub entries: u64,
+    /// The number of its first block.
+    block: usize,
+}
+
 /// A manifest that is open. Holds its index: about 60 bytes for every thousand entries.
 #[derive(Debug)]
 pub struct ManifestReader {
@@ -107,6 +119,35 @@ impl ManifestReader {
             (true, false) => "its entries do not have the tree hash that its footer says",
         };
         Err(ManifestError::Damaged { what })
+    }
+
+    /// Its blocks, in order, as pages.
+    pub(crate) fn pages(&self) -> Vec<Page> {
+        let mut pages: Vec<Page> = Vec::new();
+        for (block, entry) in self.index.iter().enumerate() {
+            match pages.last_mut().filter(|_| entry.continues) {
+                Some(page) => page.entries += u64::from(entry.entries),
+                None => pages.push(Page {
+                    first: entry.first.clone(),
+                    entries: u64::from(entry.entries),
+                    block,
+                }),
+            }
+        }
+        pages
+    }
+
+    /// The records of a page. Errors: [`ManifestError::Block`], [`ManifestError::Io`].
+    pub(crate) fn page(&self, page: &Page) -> Result<Vec<Record>, ManifestError> {
+        let assembler = match page.block {
+            0 => Assembler::whole(),
+            _ => Assembler::middle(),
+        };
+        let records = Records::new(self, page.block, assembler, RelativePath::root(), None);
+        // No more than a block holds were announced for each; the last one is complete with the last block of the page.
+        records
+            .take(usize::try_from(page.entries).unwrap_or(usize::MAX))
+            .collect()
     }
 
     fn records_between(&self, from: &RelativePath, within: Option<RelativePath>) -> Records<'_> {

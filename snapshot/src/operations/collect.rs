@@ -11,8 +11,8 @@ use cairn_types::{ErrorKind, SnapshotId, Timestamp};
 use rustix::fs::{AtFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 
-use super::recover::{recover, remove_archive, uses_store};
-use super::store::store;
+use super::recover::{recover_what_fits, remove_archive, uses_store};
+use super::store::{remove_temporaries, store};
 use super::verify::VERIFIED_SUFFIX;
 use super::{OperationError, audit};
 use crate::archive::{Phase, Progress, ReclaimOptions};
@@ -23,6 +23,9 @@ use crate::repository::retention::{Decision, Protection, Reason, Verdict, decide
 use crate::repository::{
     Area, AuditEvent, Intent, JournalRecord, Lease, Listing, OperationId, Repository, RepositoryError, text,
 };
+
+/// Most plans that are kept; older ones go when a new one is made.
+pub const PLANS_MAX: usize = 16;
 
 /// What would be removed, and why.
 #[derive(Debug)]
@@ -151,8 +154,9 @@ pub fn plan(
     wait: Duration,
     progress: &Progress,
 ) -> Result<CollectPlan, OperationError> {
+    let _spending = repository.control().spending();
     let lease = repository.lease("gc plan", wait, progress.cancel_flag())?;
-    recover(repository, &lease, tools, progress)?;
+    recover_what_fits(repository, &lease, tools, progress)?;
     let (listing, decision) = decision(repository, None)?;
     let sizes: BTreeMap<SnapshotId, u64> = listing
         .snapshots
@@ -184,8 +188,37 @@ pub fn plan(
     repository
         .control()
         .store(Area::Plans, &document_name(&plan.id), &stored)?;
+    prune_plans(repository, &lease, plan.id)?;
     lease.release()?;
     Ok(plan)
+}
+
+/// Removes all but the newest plans, and those that cannot be read. `kept` stays, whatever the clock says.
+fn prune_plans(repository: &Repository, lease: &Lease, kept: OperationId) -> Result<(), OperationError> {
+    let control = repository.control();
+    let mut plans = Vec::new();
+    for name in control.list(Area::Plans)? {
+        if name == document_name(&kept)
+            || control.kind_of(Area::Plans, &name).as_deref() != Some(StoredPlan::KIND)
+        {
+            continue;
+        }
+        let created = match control.load::<StoredPlan>(Area::Plans, &name) {
+            Ok(Some(plan)) => Some(plan.created),
+            Ok(None) => continue,
+            Err(RepositoryError::Damaged { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        plans.push((created, name));
+    }
+    plans.sort();
+    let surplus = (plans.len() + 1).saturating_sub(PLANS_MAX);
+    let damaged = plans.iter().filter(|(created, _)| created.is_none()).count();
+    for (_, name) in plans.into_iter().take(surplus.max(damaged)) {
+        lease.check()?;
+        control.remove(Area::Plans, &name)?;
+    }
+    Ok(())
 }
 
 /// Carries out a plan, if it is what would be decided now.
@@ -199,10 +232,11 @@ pub fn run(
     wait: Duration,
     progress: &Progress,
 ) -> Result<Collected, CollectError> {
+    let _spending = repository.control().spending();
     let lease = repository
         .lease("gc run", wait, progress.cancel_flag())
         .map_err(OperationError::from)?;
-    recover(repository, &lease, tools, progress)?;
+    recover_what_fits(repository, &lease, tools, progress)?;
     let name = document_name(&id);
     let stored: Option<StoredPlan> = repository.control().load(Area::Plans, &name)?;
     let stored = stored.ok_or_else(|| CollectError::NoPlan { plan: id.to_string() })?;
@@ -241,10 +275,11 @@ pub fn delete(
     wait: Duration,
     progress: &Progress,
 ) -> Result<Collected, CollectError> {
+    let _spending = repository.control().spending();
     let lease = repository
         .lease("delete", wait, progress.cancel_flag())
         .map_err(OperationError::from)?;
-    recover(repository, &lease, tools, progress)?;
+    recover_what_fits(repository, &lease, tools, progress)?;
     let (listing, decision) = decision(repository, None)?;
     let damaged = listing.damaged.iter().any(|(damaged, _)| *damaged == id);
     let verdict = decision.verdicts.iter().find(|verdict| verdict.id == id);
@@ -340,6 +375,7 @@ fn remove(
         audit(repository, lease, AuditEvent::Remove, Some(id), &[]);
     }
     if archives {
+        remove_temporaries(repository, lease)?;
         reclaim(repository, progress)?;
     }
     repository.finish(lease, record.operation)?;

@@ -4,14 +4,18 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::recover::{Recovered, recover};
+use cairn_types::SnapshotId;
+
+use super::recover::{Recovered, plans_of_none, recover_what_fits, remove_archive, residue, uses_store};
+use super::restore::{forgotten_staging, remove_staging};
 use super::snapshots::{manifest, payload};
+use super::store::{remove_temporaries, store, temporaries};
 use super::verify::{Integrity, integrity};
 use super::{OperationError, audit};
 use crate::archive::Progress;
 use crate::causes::with_causes;
 use crate::engine::Tools;
-use crate::repository::{Area, AuditEvent, Repository, RepositoryError};
+use crate::repository::{Area, AuditEvent, Lease, Readers, Repository, RepositoryError};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,13 +80,12 @@ pub fn examine(
 ) -> Result<Examination, OperationError> {
     let mut found = Examination::default();
     if repair {
+        let _spending = repository.control().spending();
         let lease = repository.lease("doctor", Duration::from_secs(60), progress.cancel_flag())?;
-        found.repaired = recover(repository, &lease, tools, progress)?;
-        for area in Area::ALL {
-            for name in repository.control().unfinished(area)? {
-                lease.check()?;
-                repository.control().remove(area, &name)?;
-            }
+        found.repaired = recover_what_fits(repository, &lease, tools, progress)?;
+        let removed = repair_rest(repository, &lease)?;
+        if removed > 0 {
+            found.repaired.push(Recovered::ResidueRemoved(removed));
         }
         audit(
             repository,
@@ -102,6 +105,7 @@ pub fn examine(
         found.add(Severity::Note, repository.control().path_of(Area::Lock, ""), what);
     }
     examine_state(repository, &mut found);
+    examine_audit(repository, &mut found)?;
     examine_snapshots(repository, &mut found, progress)?;
     // What is under way is nobody's residue.
     if held.is_none() {
@@ -112,6 +116,39 @@ pub fn examine(
         found.add(Severity::Damage, path, with_causes(&error));
     }
     Ok(found)
+}
+
+/// Removes what no other operation looks for: what interrupted puts have left, directories that restores staged in, archives without a
+/// snapshot. Gives how many.
+fn repair_rest(repository: &Repository, lease: &Lease) -> Result<u64, OperationError> {
+    let mut removed = remove_temporaries(repository, lease)?;
+    for name in forgotten_staging(repository)? {
+        lease.check()?;
+        remove_staging(repository, &name)?;
+        removed += 1;
+    }
+    for id in archives_of_none(repository) {
+        lease.check()?;
+        removed += u64::from(remove_archive(repository, id)?);
+    }
+    Ok(removed)
+}
+
+/// Archives in the repository's own store that belong to no snapshot and to no operation. None if that cannot be told.
+fn archives_of_none(repository: &Repository) -> Vec<SnapshotId> {
+    let own = repository.config().is_ok_and(|config| config.store.url.is_none());
+    if !own || !uses_store(repository) || repository.journal().map_or(true, |journal| !journal.is_empty()) {
+        return Vec::new();
+    }
+    // Listed before the snapshots: an archive comes to be before its snapshot.
+    let Ok(archives) = store(repository).and_then(|store| Ok(store.archives()?)) else {
+        return Vec::new();
+    };
+    let archives = archives.iter().map(|archive| archive.description.snapshot);
+    match repository.snapshot_ids() {
+        Ok(ids) => archives.filter(|id| !ids.contains(id)).collect(),
+        Err(_) => Vec::new(),
+    }
 }
 
 fn examine_state(repository: &Repository, found: &mut Examination) {
@@ -128,6 +165,31 @@ fn examine_state(repository: &Repository, found: &mut Examination) {
         );
         found.add(Severity::Note, path, what);
     }
+}
+
+/// Looks through the whole audit log. Its damage stops nothing, so this is where it is told.
+fn examine_audit(repository: &Repository, found: &mut Examination) -> Result<(), OperationError> {
+    let anchor = repository.state().ok().and_then(|state| state.audit);
+    let report = repository.read_audit(anchor, |_| {})?;
+    for damage in report.damage.iter().filter(|damage| !damage.is_known) {
+        let path = repository.control().path_of(Area::Audit, &damage.file);
+        let place = match damage.line {
+            0 => String::new(),
+            line => format!("line {line}, at byte {}: ", damage.offset),
+        };
+        let (severity, rest) = match damage.is_torn {
+            true => (
+                Severity::Unfinished,
+                "the next operation passes it over, and says so",
+            ),
+            false => (
+                Severity::Damage,
+                "everything else goes on; keep a copy if you need to know who did what",
+            ),
+        };
+        found.add(severity, path, format!("{place}{}; {rest}", damage.what));
+    }
+    Ok(())
 }
 
 fn examine_snapshots(
@@ -207,19 +269,25 @@ fn examine_snapshots(
 
 fn examine_residue(repository: &Repository, found: &mut Examination) -> Result<(), OperationError> {
     let control = repository.control();
-    let ids: std::collections::BTreeSet<String> = repository
-        .snapshot_ids()?
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    for area in [Area::Staging, Area::Snapshots, Area::Manifests] {
-        for name in control.list(area)? {
-            let id = name.strip_suffix(super::verify::VERIFIED_SUFFIX).unwrap_or(&name);
-            if area == Area::Staging || !ids.contains(id) {
-                let what = "it belongs to no snapshot: the next operation, or --repair, removes it";
-                found.add(Severity::Unfinished, control.path_of(area, &name), what);
-            }
+    let next = "the next operation, or --repair, removes it";
+    let readers = repository.readers();
+    for (area, name) in residue(repository)? {
+        // Somebody writes down what a verification finds.
+        let id = SnapshotId::parse(name.split('.').next().unwrap_or(&name));
+        let is_read = |readers: &Readers| id.is_some_and(|id| readers.snapshots.contains(&id));
+        if area == Area::Manifests && readers.as_ref().map_or(true, is_read) {
+            continue;
         }
+        let what = format!("it belongs to no snapshot: {next}");
+        found.add(Severity::Unfinished, control.path_of(area, &name), what);
+    }
+    for name in readers.map(|readers| readers.ended).unwrap_or_default() {
+        let what = format!("its reader has ended: {next}");
+        found.add(Severity::Unfinished, control.path_of(Area::Readers, &name), what);
+    }
+    for name in plans_of_none(repository)? {
+        let what = format!("its restore has ended: {next}");
+        found.add(Severity::Unfinished, control.path_of(Area::Plans, &name), what);
     }
     for file in repository.journal()? {
         let path = control.path_of(Area::Journal, &file.name);
@@ -232,14 +300,28 @@ fn examine_residue(repository: &Repository, found: &mut Examination) -> Result<(
             Err(error) => found.add(Severity::Damage, path, with_causes(&error)),
         }
     }
-    for area in Area::ALL {
+    for area in Area::EVERY {
         for name in control.unfinished(area)? {
-            found.add(
-                Severity::Unfinished,
-                control.path_of(area, &name),
-                "half-written: --repair removes it",
-            );
+            // Where it cannot be told, somebody may be writing it.
+            if repository.is_left_over(area, &name).unwrap_or(false) {
+                let what = format!("half-written: {next}");
+                found.add(Severity::Unfinished, control.path_of(area, &name), what);
+            }
         }
+    }
+    for path in temporaries(repository)? {
+        let what = "an interrupted put has left it: --repair, or the next removal of snapshots, removes it";
+        found.add(Severity::Unfinished, path, what);
+    }
+    for name in forgotten_staging(repository)? {
+        let path = repository.workspace_path().join(name.as_path());
+        let what = "an interrupted restore has left it, and needs it no more: --repair removes it";
+        found.add(Severity::Unfinished, path, what);
+    }
+    for id in archives_of_none(repository) {
+        let path = control.path_of(Area::Store, &format!("archives/{id}"));
+        let what = "an archive that belongs to no snapshot: --repair removes it";
+        found.add(Severity::Unfinished, path, what);
     }
     Ok(())
 }

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use cairn_types::SnapshotId;
 
-use super::materialize::{Materialized, materialize, remove_new};
+use super::materialize::{Materialized, materialize_beside, remove_new};
 use super::save::{SaveRequest, Saving};
 use super::{OperationError, audit};
 use crate::archive::Progress;
 use crate::engine::Tools;
+use crate::repository::layout::CONTROL_NAME;
 use crate::repository::{AuditEvent, Origin, Repository};
 
 /// A fork.
@@ -23,7 +24,8 @@ pub struct Forked {
 }
 
 /// Makes the directory `target`, which does not exist, a workspace that begins as a snapshot. Its control directory is in it, or at `control`.
-/// Durable on return; after an error there is no `target`.
+/// Durable on return; after an error there is no `target`. After a kill there is none either if the control directory is in it; else it may be
+/// there, complete, and without a repository.
 ///
 /// # Errors
 /// Those of materializing, of init, and of a save.
@@ -35,49 +37,75 @@ pub fn fork(
     control: Option<&Path>,
     progress: &Progress,
 ) -> Result<Forked, OperationError> {
-    // Somebody else's control directory is never removed.
-    let made = control.filter(|control| control.symlink_metadata().is_err());
-    let written = materialize(repository, snapshot, &[], target, progress)?;
-    begin(repository, tools, snapshot, target, control, progress, written).inspect_err(|_| {
-        remove_new(target);
-        if let Some(made) = made {
-            remove_new(made);
-        }
-    })
-}
-
-fn begin(
-    repository: &Repository,
-    tools: &Tools,
-    snapshot: SnapshotId,
-    target: &Path,
-    control: Option<&Path>,
-    progress: &Progress,
-    written: Materialized,
-) -> Result<Forked, OperationError> {
-    let forked = Repository::init(target, control, repository.parts().clone())?;
-    let mut saving = SaveRequest::new(format!("fork of {snapshot}"));
-    saving.origin = Origin::ForkOf {
-        repository: repository.identity().id.to_string(),
+    let (partial, written) = materialize_beside(repository, snapshot, &[], target, progress)?;
+    let forking = Forking {
+        of: repository,
+        tools,
         snapshot,
+        progress,
     };
-    let lease = forked.lease("fork", saving.wait, progress.cancel_flag())?;
-    let saved = Saving::new(&forked, &lease, tools, progress).run(&saving)?;
-    let first = saved.made().unwrap_or(snapshot);
-    audit(
-        &forked,
-        &lease,
-        AuditEvent::Fork,
-        Some(first),
-        &[
-            ("of", snapshot.to_string()),
-            ("repository", repository.identity().id.to_string()),
-        ],
-    );
-    lease.release()?;
+    let Some(control) = control else {
+        let (_, first) = forking.begin(&partial.path, None)?;
+        partial.publish()?;
+        let forked = Repository::open(&target.join(CONTROL_NAME), repository.parts().clone())?;
+        return Ok(Forked {
+            repository: forked,
+            first,
+            written,
+        });
+    };
+    // The control directory says where the workspace is: it must be there first. Somebody else's control directory is never removed.
+    let made = control.symlink_metadata().is_err();
+    partial.publish()?;
+    let (forked, first) = forking.begin(target, Some(control)).inspect_err(|_| {
+        remove_new(target);
+        if made {
+            remove_new(control);
+        }
+    })?;
     Ok(Forked {
         repository: forked,
         first,
         written,
     })
+}
+
+/// A fork that is being made.
+struct Forking<'a> {
+    of: &'a Repository,
+    tools: &'a Tools,
+    snapshot: SnapshotId,
+    progress: &'a Progress,
+}
+
+impl Forking<'_> {
+    /// Makes a directory a repository, and takes its first snapshot.
+    fn begin(
+        &self,
+        workspace: &Path,
+        control: Option<&Path>,
+    ) -> Result<(Repository, SnapshotId), OperationError> {
+        let snapshot = self.snapshot;
+        let forked = Repository::init(workspace, control, self.of.parts().clone())?;
+        let mut saving = SaveRequest::new(format!("fork of {snapshot}"));
+        saving.origin = Origin::ForkOf {
+            repository: self.of.identity().id.to_string(),
+            snapshot,
+        };
+        let lease = forked.lease("fork", saving.wait, self.progress.cancel_flag())?;
+        let saved = Saving::new(&forked, &lease, self.tools, self.progress).run(&saving)?;
+        let first = saved.made().unwrap_or(snapshot);
+        audit(
+            &forked,
+            &lease,
+            AuditEvent::Fork,
+            Some(first),
+            &[
+                ("of", snapshot.to_string()),
+                ("repository", self.of.identity().id.to_string()),
+            ],
+        );
+        lease.release()?;
+        Ok((forked, first))
+    }
 }

@@ -86,6 +86,21 @@ impl Step {
     }
 }
 
+impl Step {
+    /// Whether it is a directory of both that differs in its time of change alone. Errors: its attributes cannot be read.
+    pub fn is_time_of_directory(&self) -> Result<bool, OperationError> {
+        let (Some(found), Some(record), Difference::Attributes) = (&self.live, &self.target, self.difference)
+        else {
+            return Ok(false);
+        };
+        let timed = Attributes {
+            modified: found.attributes.modified,
+            ..record.entry.attributes.clone()
+        };
+        Ok(found.kind() == FileKind::Directory && same_attributes(found, &timed)?)
+    }
+}
+
 /// The records of a manifest that are within a scope, one ahead.
 type Ahead<'a> = Peekable<Records<'a>>;
 

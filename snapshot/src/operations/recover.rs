@@ -1,24 +1,30 @@
 //! What the next operation does about what a kill has left. Called by whoever has taken the lease, before anything else.
 //!
-//! - A restore that was interrupted is undone, or finished.
 //! - A state that lacks published snapshots gets them.
-//! - What belongs to no snapshot goes: captures in the staging area, trees and lists without a descriptor.
+//! - What belongs to no snapshot and to no operation goes: captures in the staging area, trees, lists, labels and outcomes without a descriptor,
+//!   half-written files, leases of readers that have ended, what a put into the store has left.
+//! - A restore that was interrupted is undone, or finished. Where there is no room for that, what frees room goes on without it
+//!   ([`recover_what_fits`]).
+//!
+//! The lease is looked at right before each removal: who was stopped, and goes on when another one works, must not take that one's work for residue.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use cairn_types::SnapshotId;
-use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
+use cairn_types::{ErrorKind, SnapshotId};
+use rustix::fs::{Mode, OFlags, openat};
 
-use super::restore::{Resumed, resume};
+use super::restore::{RestoreWork, Resumed, resume};
 use super::save::TREE;
-use super::store::store;
+use super::store::{remove_temporaries, store};
 use super::{OperationError, audit};
 use crate::archive::{ArchiveError, Progress};
 use crate::engine::{Tools, remove_snapshot};
+use crate::repository::document::Document;
+use crate::repository::layout::document_name;
 use crate::repository::{
-    Area, AuditEvent, Descriptor, Intent, Lease, OperationId, Repository, RepositoryError, State,
+    Area, AuditEvent, Intent, Lease, OperationId, Repository, RepositoryError, State, Survival,
 };
 
 /// Something that was put right.
@@ -33,8 +39,19 @@ pub enum Recovered {
     RestoreLost(SnapshotId, Option<SnapshotId>),
     /// The state lacked snapshots that exist.
     StateCompleted,
-    /// Captures, trees and lists that belong to no snapshot were removed: so many.
+    /// A restore that was interrupted waits, for there is no room to finish it: whatever needs none can be done meanwhile.
+    RestoreWaits(SnapshotId),
+    /// Captures, trees and lists that belong to no snapshot, and other leavings, were removed: so many.
     ResidueRemoved(u64),
+}
+
+/// What becomes of a restore that there is no room to finish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NoRoom {
+    /// Nothing else may be done.
+    Fails,
+    /// It waits.
+    Waits,
 }
 
 /// Puts right what was interrupted. Errors: a restore cannot be finished, for want of room for instance: then nothing else may be done, and
@@ -45,11 +62,32 @@ pub fn recover(
     tools: &Tools,
     progress: &Progress,
 ) -> Result<Vec<Recovered>, OperationError> {
+    put_right(repository, lease, tools, progress, NoRoom::Fails)
+}
+
+/// The same for who does not change the workspace: a restore that lacks room waits. The snapshots that it needs are protected by its record.
+/// Errors: I/O.
+pub(super) fn recover_what_fits(
+    repository: &Repository,
+    lease: &Lease,
+    tools: &Tools,
+    progress: &Progress,
+) -> Result<Vec<Recovered>, OperationError> {
+    put_right(repository, lease, tools, progress, NoRoom::Waits)
+}
+
+fn put_right(
+    repository: &Repository,
+    lease: &Lease,
+    tools: &Tools,
+    progress: &Progress,
+    no_room: NoRoom,
+) -> Result<Vec<Recovered>, OperationError> {
     let mut recovered = Vec::new();
     if complete_state(repository, lease)? {
         recovered.push(Recovered::StateCompleted);
     }
-    let removed = remove_residue(repository, tools, progress)?;
+    let removed = remove_residue(repository, lease, tools, progress)?;
     if removed > 0 {
         recovered.push(Recovered::ResidueRemoved(removed));
     }
@@ -64,7 +102,19 @@ pub fn recover(
         };
         match record.intent {
             Intent::Restore { plan, .. } => {
-                let (snapshot, resumed) = resume(repository, lease, tools, &record, plan, progress)?;
+                // Steps have been taken: what is left of them must not fail for a few bytes.
+                let _spending = repository.control().spending();
+                let resumed = resume(repository, lease, tools, &record, plan, progress);
+                let (snapshot, resumed) = match (resumed, &record.intent) {
+                    (Err(error), Intent::Restore { target, .. })
+                        if no_room == NoRoom::Waits && error.kind() == ErrorKind::NoSpace =>
+                    {
+                        tracing::warn!(%error, "an interrupted restore waits for room");
+                        recovered.push(Recovered::RestoreWaits(*target));
+                        continue;
+                    }
+                    (resumed, _) => resumed?,
+                };
                 recovered.push(match resumed {
                     Resumed::Undone => Recovered::RestoreUndone(snapshot),
                     Resumed::Finished(safety) => Recovered::RestoreFinished(snapshot, safety),
@@ -73,9 +123,11 @@ pub fn recover(
             }
             // Only archives are announced: theirs is complete without a descriptor.
             Intent::Save { snapshot, .. } => {
+                remove_temporaries(repository, lease)?;
                 remove_archives(repository, lease, record.operation, &[snapshot])?;
             }
             Intent::Collect { snapshots } => {
+                remove_temporaries(repository, lease)?;
                 remove_archives(repository, lease, record.operation, &snapshots)?;
             }
             // What it leaves belongs to no snapshot, and has been removed above.
@@ -95,81 +147,142 @@ pub fn recover(
     Ok(recovered)
 }
 
-/// Whether the state lacked something.
+/// Whether the state lacked something. Reads the descriptors that nobody has read before, and those that the state lacks.
 fn complete_state(repository: &Repository, lease: &Lease) -> Result<bool, RepositoryError> {
     let state = repository.state();
     let newest = match &state {
-        Ok(state) => state.sequence,
-        Err(RepositoryError::Damaged { .. }) => 0,
+        Ok(state) => Some(state.sequence),
+        Err(RepositoryError::Damaged { .. }) => None,
         Err(_) => return state.map(|_| false),
     };
-    let mut missing: Vec<Descriptor> = Vec::new();
-    for id in repository.snapshot_ids()? {
+    let known = repository.sequences();
+    let ids = repository.snapshot_ids()?;
+    let (mut missing, mut fresh) = (Vec::new(), Vec::new());
+    for id in &ids {
+        let sequence = known.get(*id);
+        if sequence.is_some() && sequence <= newest {
+            continue;
+        }
         // One that is damaged does not keep the others from being used.
-        match repository.descriptor(id) {
-            Ok(descriptor) if descriptor.sequence > newest => missing.push(descriptor),
-            Ok(_) | Err(RepositoryError::Damaged { .. } | RepositoryError::Newer { .. }) => {}
+        match repository.descriptor(*id) {
+            Ok(descriptor) => {
+                if sequence.is_none() {
+                    fresh.push((*id, descriptor.sequence));
+                }
+                if Some(descriptor.sequence) > newest {
+                    missing.push(descriptor);
+                }
+            }
+            Err(RepositoryError::Damaged { .. } | RepositoryError::Newer { .. }) => {}
             Err(error) => return Err(error),
         }
     }
-    if missing.is_empty() && state.is_ok() {
-        return Ok(false);
+    let is_complete = missing.is_empty() && state.is_ok();
+    if !is_complete {
+        missing.sort_by_key(|descriptor| (descriptor.sequence, descriptor.created, descriptor.id));
+        let state = match state {
+            Ok(state) => missing
+                .iter()
+                .fold(state, |state, descriptor| state.after(descriptor)),
+            Err(_) => State::rebuilt(&missing),
+        };
+        repository.set_state(lease, &state)?;
     }
-    missing.sort_by_key(|descriptor| (descriptor.sequence, descriptor.created, descriptor.id));
-    let state = match state {
-        Ok(state) => missing
-            .iter()
-            .fold(state, |state, descriptor| state.after(descriptor)),
-        Err(_) => State::rebuilt(&missing),
-    };
-    repository.set_state(lease, &state)?;
-    Ok(true)
+    repository.remember_sequences(&fresh);
+    repository.tidy_sequences(&known, &ids);
+    Ok(!is_complete)
 }
 
-/// Removes what belongs to no snapshot.
-fn remove_residue(
-    repository: &Repository,
-    tools: &Tools,
-    progress: &Progress,
-) -> Result<u64, OperationError> {
+/// The id in the name of a file that belongs to a snapshot.
+fn id_in(name: &str) -> &str {
+    name.split('.').next().unwrap_or(name)
+}
+
+/// Whether a name of an area belongs to a snapshot, by the name of that snapshot.
+fn belongs(area: Area, name: &str, is_snapshot: impl Fn(&str) -> bool) -> bool {
+    let id = match area {
+        Area::Manifests => name.strip_suffix(super::verify::VERIFIED_SUFFIX).unwrap_or(name),
+        Area::Labels | Area::Verified => name.strip_suffix(".json").unwrap_or(name),
+        _ => name,
+    };
+    area != Area::Staging && is_snapshot(id)
+}
+
+/// What belongs to no snapshot, by area. To be called when nobody works in the repository, or by who holds the lease.
+pub(super) fn residue(repository: &Repository) -> Result<Vec<(Area, String)>, RepositoryError> {
     let control = repository.control();
-    let snapshots: BTreeSet<String> = repository
+    let mut names = Vec::new();
+    for area in [
+        Area::Staging,
+        Area::Snapshots,
+        Area::Manifests,
+        Area::Labels,
+        Area::Verified,
+    ] {
+        names.extend(control.list(area)?.into_iter().map(|name| (area, name)));
+    }
+    // Listed later: what is published has come to be before, and what is removed is residue.
+    let snapshots: HashSet<String> = repository
         .snapshot_ids()?
         .iter()
         .map(ToString::to_string)
         .collect();
-    let read: BTreeSet<String> = repository
-        .readers()?
-        .snapshots
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    let mut removed = 0;
-    for area in [Area::Staging, Area::Snapshots, Area::Manifests] {
-        let directory = control.area(area)?;
-        for name in control.list(area)? {
-            let id = name.strip_suffix(super::verify::VERIFIED_SUFFIX).unwrap_or(&name);
-            if area != Area::Staging && snapshots.contains(id) {
-                continue;
-            }
-            // Somebody reads it, or writes down what a verification finds.
-            if area != Area::Staging && read.contains(name.split('.').next().unwrap_or(&name)) {
-                continue;
-            }
-            if area == Area::Manifests {
-                let gone = unlinkat(&directory, name.as_str(), AtFlags::empty());
-                gone.map_err(|error| {
-                    RepositoryError::io("removing", &control.path_of(area, &name), error.into())
-                })?;
-            } else {
-                let path = control.path_of(area, &name);
+    names.retain(|(area, name)| !belongs(*area, name, |id| snapshots.contains(id)));
+    Ok(names)
+}
+
+/// The plans of restores that no record of the journal names.
+pub(super) fn plans_of_none(repository: &Repository) -> Result<Vec<String>, RepositoryError> {
+    let mut needed = HashSet::new();
+    for file in repository.journal()? {
+        match file.record.map(|record| record.intent) {
+            Ok(Intent::Restore { plan, .. }) => drop(needed.insert(document_name(&plan))),
+            Ok(_) => {}
+            // Nobody knows what it needs.
+            Err(_) => return Ok(Vec::new()),
+        }
+    }
+    let control = repository.control();
+    let mut plans = control.list(Area::Plans)?;
+    plans.retain(|name| {
+        !needed.contains(name) && control.kind_of(Area::Plans, name).as_deref() == Some(RestoreWork::KIND)
+    });
+    Ok(plans)
+}
+
+/// Removes what belongs to no snapshot, and to no operation. Gives how many.
+fn remove_residue(
+    repository: &Repository,
+    lease: &Lease,
+    tools: &Tools,
+    progress: &Progress,
+) -> Result<u64, OperationError> {
+    let control = repository.control();
+    let mut removed = repository.remove_unfinished(lease)?;
+    let readers = repository.readers()?;
+    repository.remove_ended_readers(lease, &readers)?;
+    for plan in plans_of_none(repository)? {
+        lease.check()?;
+        removed += u64::from(control.remove(Area::Plans, &plan)?);
+    }
+    for (area, name) in residue(repository)? {
+        // Somebody reads it, or writes down what a verification finds.
+        let is_read = SnapshotId::parse(id_in(&name)).is_some_and(|id| readers.snapshots.contains(&id));
+        if area != Area::Staging && (is_read || !readers.unknown.is_empty()) {
+            continue;
+        }
+        lease.check()?;
+        match area {
+            Area::Staging | Area::Snapshots => {
+                let (directory, path) = (control.area(area)?, control.path_of(area, &name));
                 if area == Area::Staging {
                     remove_staged(tools, directory.as_fd(), &name, &path, progress)?;
                 }
                 remove_snapshot(tools, directory.as_fd(), name.as_ref(), &path, 2, progress)?;
             }
-            removed += 1;
+            _ => drop(control.unlink(area, &name, Survival::Volatile)?),
         }
+        removed += 1;
     }
     Ok(removed)
 }

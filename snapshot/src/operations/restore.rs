@@ -13,7 +13,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use cairn_types::{ErrorKind, SnapshotId, Timestamp, hexadecimal};
+use cairn_types::{SnapshotId, Timestamp, hexadecimal};
 use rustix::fs::{
     AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, mkdirat, openat, syncfs, utimensat,
 };
@@ -33,16 +33,48 @@ use crate::manifest::ManifestReader;
 use crate::repository::document::Document;
 use crate::repository::layout::{RESTORE_PREFIX, document_name};
 use crate::repository::{
-    Area, AuditEvent, Descriptor, Intent, JournalRecord, Lease, OperationId, Origin, Paths,
-    Phase as JournalPhase, Repository, RepositoryError, text,
+    Area, AuditEvent, Intent, JournalRecord, Lease, OperationId, Origin, Paths, Phase as JournalPhase,
+    Repository, RepositoryError, text,
 };
 
 mod stage;
 mod steps;
 mod swap;
+mod unsaved;
+
+use unsaved::count_differences;
+pub use unsaved::count_unsaved;
 
 /// Changes that a plan shows.
 pub const PLANNED_SHOWN_MAX: usize = 10_000;
+
+/// The directories at the root of the workspace in which restores stage, which no record of the journal names. To be called when nobody works in the
+/// repository, or by who holds the lease. Errors: the workspace or the journal cannot be read.
+pub(super) fn forgotten_staging(repository: &Repository) -> Result<Vec<RelativePath>, OperationError> {
+    let failed = |errno: Errno| OperationError::staging(errno.into());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(repository.workspace(), c".", flags, Mode::empty()).map_err(failed)?;
+    let mut found = Vec::new();
+    for entry in rustix::fs::Dir::new(root).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_bytes();
+        if name.starts_with(RESTORE_PREFIX.as_bytes()) {
+            found.extend(RelativePath::new(name));
+        }
+    }
+    if found.is_empty() {
+        return Ok(found);
+    }
+    for file in repository.journal()? {
+        match file.record.map(|record| record.intent) {
+            Ok(Intent::Restore { staging, .. }) => found.retain(|name| *name != staging),
+            Ok(_) => {}
+            // Nobody knows whose it is.
+            Err(_) => return Ok(Vec::new()),
+        }
+    }
+    Ok(found)
+}
 
 /// The name of what is staged under a number.
 fn staged_name(number: u64) -> RelativePath {
@@ -189,61 +221,6 @@ pub(super) fn head_manifest(repository: &Repository) -> Option<std::sync::Arc<Ma
     let head = repository.state().ok()?.head?;
     let descriptor = repository.descriptor(head).ok()?;
     manifest(repository, &descriptor).ok()
-}
-
-/// Entries of the workspace that differ from the snapshot that it comes from; all of them if there is none, or none that can be read.
-pub fn count_unsaved(
-    repository: &Repository,
-    scope: &[RelativePath],
-    progress: &Progress,
-) -> Result<u64, OperationError> {
-    if let Some(head) = repository.state()?.head {
-        let counted = repository
-            .descriptor(head)
-            .map_err(OperationError::from)
-            .and_then(|descriptor| count_differences(repository, &descriptor, scope, progress));
-        match counted {
-            Ok(counted) => return Ok(counted),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Invalid
-                ) =>
-            {
-                tracing::warn!(%error, "the snapshot that the workspace comes from cannot be read: all of it counts as unsaved");
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    let options = super::live::walk_options(repository, scope)?;
-    let walk = crate::directory::walk::Walk::new(repository.workspace(), options)?;
-    let mut found = 0;
-    for entry in walk {
-        found += u64::from(!entry?.path.is_root());
-    }
-    Ok(found)
-}
-
-/// Entries of the workspace that differ from a snapshot.
-fn count_differences(
-    repository: &Repository,
-    descriptor: &Descriptor,
-    scope: &[RelativePath],
-    progress: &Progress,
-) -> Result<u64, OperationError> {
-    let target = manifest(repository, descriptor)?;
-    let data = payload(repository, descriptor)?;
-    let beside = Beside {
-        target: &target,
-        known: None,
-        payload: Some(&*data),
-        scope,
-    };
-    let mut changes = 0;
-    for step in Live::new(repository, beside, progress)? {
-        changes += u64::from(step?.difference != Difference::Same);
-    }
-    Ok(changes)
 }
 
 /// Tells what a restore would do, and changes nothing.
@@ -451,8 +428,7 @@ pub(super) fn resume(
         }
         Err(error) => return Err(OperationError::staging(error)),
     };
-    let swapped =
-        swap::Swapper::new(repository.workspace(), staging.as_fd(), true)?.run(list, lease, progress)?;
+    let swapped = swap::Swapper::new(repository, staging.as_fd(), true)?.run(list, lease, progress)?;
     again.finish(&work, &mut record.clone(), plan)?;
     Ok((
         *target,
@@ -476,7 +452,7 @@ fn save_interrupted(
         && let Some(last) = state.last
         && let Ok(descriptor) = repository.descriptor(last)
         && descriptor.origin == (Origin::Safety { restoring: target })
-        && let Ok(0) = count_differences(repository, &descriptor, &[], progress)
+        && let Ok(0) = count_differences(repository, &descriptor, &[], progress, |_| Ok(true))
     {
         return Ok(Some(last));
     }
@@ -500,7 +476,7 @@ fn forget(
 }
 
 /// Removes a directory in which things were staged.
-fn remove_staging(repository: &Repository, name: &RelativePath) -> Result<(), OperationError> {
+pub(super) fn remove_staging(repository: &Repository, name: &RelativePath) -> Result<(), OperationError> {
     let path = repository.workspace_path().join(name.as_path());
     remove_tree(
         repository.workspace(),
@@ -576,24 +552,32 @@ impl Work<'_> {
         )?;
         let (staged, staging) = match self.stage(&work, progress) {
             Ok(staged) => staged,
-            Err(error) => {
-                // The workspace is as it was.
-                remove_staging(repository, &work.staging)?;
-                set_root_modified(repository, work.root_modified)?;
-                forget(repository, self.lease, record.operation, plan)?;
-                return Err(error);
-            }
+            Err(error) => return Err(self.give_up(&work, record.operation, plan, error)),
         };
         work.steps = Some(SealedSteps {
             steps: staged.seal.steps,
             hash: staged.seal.hash,
         });
-        self.lease.check()?;
-        repository.control().store(Area::Plans, &name, &work)?;
+        // From here on it must not fail for a few bytes.
+        let _spending = repository.control().spending();
+        let planned = self
+            .lease
+            .check()
+            .map_err(RepositoryError::from)
+            .and_then(|()| repository.control().store(Area::Plans, &name, &work));
+        if let Err(error) = planned {
+            return Err(self.give_up(&work, record.operation, plan, error.into()));
+        }
         record.phase = JournalPhase::Swapping;
-        repository.advance(self.lease, &mut record)?;
+        // Whether it was written down is not known after an error: then the next operation decides, unless that is another's.
+        if let Err(error) = repository.advance(self.lease, &mut record) {
+            if matches!(error, RepositoryError::Lease(_)) {
+                remove_staging(repository, &work.staging)?;
+            }
+            return Err(error.into());
+        }
         progress.enter(Phase::Finishing);
-        let swapper = swap::Swapper::new(repository.workspace(), staging.as_fd(), false)?;
+        let swapper = swap::Swapper::new(repository, staging.as_fd(), false)?;
         let swapped = swapper.run(staged.steps, self.lease, progress)?;
         self.finish(&work, &mut record, plan)?;
         if let Some(first) = swapped.first_refused {
@@ -612,6 +596,24 @@ impl Work<'_> {
             losses,
             recovered: Vec::new(),
         })
+    }
+
+    /// Nothing in the workspace was changed: removes what was made. Gives the error that led to it.
+    fn give_up(
+        &self,
+        work: &RestoreWork,
+        operation: OperationId,
+        plan: OperationId,
+        error: OperationError,
+    ) -> OperationError {
+        let repository = self.repository;
+        let undone = remove_staging(repository, &work.staging)
+            .and_then(|()| set_root_modified(repository, work.root_modified))
+            .and_then(|()| Ok(forget(repository, self.lease, operation, plan)?));
+        if let Err(error) = undone {
+            tracing::warn!(%error, "what a restore made on the way cannot be removed; the next operation does");
+        }
+        error
     }
 
     /// All steps are taken.

@@ -16,7 +16,7 @@ use cairn_types::{SnapshotId, Tag, Timestamp};
 use rustix::fs::{AtFlags, Mode, OFlags, fsync, mkdirat, openat, renameat, statat, syncfs, unlinkat};
 
 use super::live::walk_options;
-use super::recover::{Recovered, recover};
+use super::recover::{Recovered, recover, remove_archive};
 use super::restore::{count_unsaved, head_manifest};
 use super::store::store;
 use super::{OperationError, audit};
@@ -27,8 +27,8 @@ use crate::engine::chunks::{self, ChunksCapture, Previous};
 use crate::engine::{Choice, EngineError, EngineKind, Site, Tools, choose, remove_snapshot, seal_snapshot};
 use crate::manifest::{ManifestOptions, ManifestReader, ManifestSummary, ManifestWriter};
 use crate::repository::{
-    Area, AuditEvent, Counts, DegradedEngine, Descriptor, EngineUse, Intent, Lease, Losses, ManifestFile,
-    Origin, Paths, Repository, RepositoryError, RequestKey, Torn,
+    Area, AuditEvent, Counts, DegradedEngine, Descriptor, EngineUse, Intent, Lease, LeaseError, Losses,
+    ManifestFile, Origin, Paths, Repository, RepositoryError, RequestKey, Torn,
 };
 
 /// Threads that write a tree.
@@ -363,7 +363,18 @@ impl<'a> Saving<'a> {
         if let Some(key) = &request.key {
             repository.remember_request(self.lease, key, descriptor.id)?;
         }
-        self.publish(&descriptor, staging)?;
+        let published = self.publish(&descriptor, staging);
+        if let (Err(OperationError::Repository(RepositoryError::Lease(LeaseError::Lost { .. }))), Some(_)) =
+            (&published, &record)
+        {
+            // Whoever took over has looked for the archive before it was there.
+            if matches!(repository.descriptor(id), Err(RepositoryError::NotFound { .. }))
+                && let Err(error) = remove_archive(repository, id)
+            {
+                tracing::warn!(%error, "the archive of what became no snapshot cannot be removed");
+            }
+        }
+        published?;
         if let Some(record) = record {
             repository.finish(self.lease, record.operation)?;
         }
@@ -617,6 +628,7 @@ impl<'a> Saving<'a> {
         repository.publish(self.lease, descriptor)?;
         let state = repository.state()?.after(descriptor);
         repository.set_state(self.lease, &state)?;
+        repository.remember_sequences(&[(descriptor.id, descriptor.sequence)]);
         Ok(())
     }
 }

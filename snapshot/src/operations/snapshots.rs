@@ -43,7 +43,7 @@ pub(super) fn open(repository: &Repository, area: Area, name: &str) -> Result<Fi
 }
 
 /// The directory of a tree that is kept in the repository.
-pub(super) fn tree(repository: &Repository, id: SnapshotId) -> Result<OwnedFd, RepositoryError> {
+pub(crate) fn tree(repository: &Repository, id: SnapshotId) -> Result<OwnedFd, RepositoryError> {
     let control = repository.control();
     let directory = control.area(Area::Snapshots)?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -5,16 +5,18 @@
 //! the descriptor says.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cairn_types::{SnapshotId, Timestamp};
-use rustix::fs::{Mode, OFlags, fsync, openat, renameat};
+use cairn_types::{ErrorKind, SnapshotId, Timestamp};
+use rustix::fs::{AtFlags, Mode, OFlags, fsync, openat, renameat, unlinkat};
 
 use super::OperationError;
 use super::payload::Payload;
 use super::snapshots::{open, payload};
 use crate::archive::{Phase, Progress};
+use crate::causes::with_causes;
 use crate::directory::{Body, Digest, Record, RelativePath};
 use crate::manifest::{ManifestOptions, ManifestReader, ManifestWriter};
 use crate::repository::verified::{FAULT_BYTES_MAX, FAULTS_MAX};
@@ -70,6 +72,8 @@ pub struct Verification {
     pub damage: Vec<FileDamage>,
     /// How many there are.
     pub damaged: u64,
+    /// What could not be done besides, for people: that nobody knows of this reader, or that the outcome is not written down.
+    pub warnings: Vec<String>,
 }
 
 /// How much of a snapshot is to be believed. Errors: the outcome of its verification cannot be read.
@@ -133,7 +137,83 @@ impl Pace {
     }
 }
 
-/// Reads everything of a snapshot. Needs no lease: snapshots do not change. The outcome is durable on return.
+/// A list that is being written; removed unless it is kept.
+struct Listing<'a> {
+    area: &'a OwnedFd,
+    name: String,
+    writer: Option<ManifestWriter>,
+    file: File,
+}
+
+impl<'a> Listing<'a> {
+    fn create(repository: &Repository, area: &'a OwnedFd, id: SnapshotId) -> Result<Self, OperationError> {
+        let nonce = repository.control().random::<4>();
+        let name = format!("{id}{VERIFIED_SUFFIX}.{}", cairn_types::hexadecimal::text(&nonce));
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = openat(area, name.as_str(), flags, Mode::RUSR | Mode::WUSR);
+        let file = File::from(file.map_err(|error| OperationError::staging(error.into()))?);
+        // From here on it is removed if it is not kept.
+        let mut list = Listing {
+            area,
+            name,
+            writer: None,
+            file,
+        };
+        let own = list.file.try_clone().map_err(OperationError::staging)?;
+        list.writer = Some(ManifestWriter::create(own, ManifestOptions::default())?);
+        Ok(list)
+    }
+
+    fn push(&mut self, record: &Record) -> Result<(), OperationError> {
+        match &mut self.writer {
+            Some(writer) => Ok(writer.push(record)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives it its place, durably, and the hash of the tree.
+    fn keep(mut self, id: SnapshotId) -> Result<Option<Digest>, OperationError> {
+        let Some(writer) = self.writer.take() else {
+            return Ok(None);
+        };
+        let summary = writer.finish()?;
+        let placed = self.file.sync_all().and_then(|()| {
+            let name = format!("{id}{VERIFIED_SUFFIX}");
+            renameat(self.area, self.name.as_str(), self.area, name)?;
+            Ok(fsync(self.area)?)
+        });
+        placed.map_err(OperationError::staging)?;
+        Ok(summary.tree_hash)
+    }
+}
+
+impl Drop for Listing<'_> {
+    fn drop(&mut self) {
+        // What has its place has this name no more.
+        let _ = unlinkat(self.area, self.name.as_str(), AtFlags::empty());
+    }
+}
+
+/// What is left out of a verification because nothing may be written, or nothing fits; everything else fails it.
+fn put_up_with<T>(
+    outcome: Result<T, OperationError>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<T>, OperationError> {
+    match outcome {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::NoSpace) => {
+            let what = format!("the outcome is not written down: {}", with_causes(&error));
+            if !warnings.contains(&what) {
+                warnings.push(what);
+            }
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads everything of a snapshot. Needs no lease: snapshots do not change. The outcome is durable on return, unless a warning says that it could not be
+/// written.
 ///
 /// # Errors
 /// The list is damaged; nothing can be read at all; `Cancelled`. Damage of files is no error, but told.
@@ -144,7 +224,7 @@ pub fn verify(
     progress: &Progress,
 ) -> Result<Verification, OperationError> {
     progress.enter(Phase::Verifying);
-    let _reading = repository.read_lease("verify", [id].into())?;
+    let reading = repository.read_lease("verify", [id].into())?;
     let descriptor = repository.descriptor(id)?;
     let manifest = super::snapshots::manifest(repository, &descriptor)?;
     let data = payload(repository, &descriptor)?;
@@ -157,25 +237,12 @@ pub fn verify(
         tree_hash: manifest.summary().tree_hash,
         damage: Vec::new(),
         damaged: 0,
+        warnings: super::unguarded(&reading),
     };
-    let control = repository.control();
-    let staging = control.area(Area::Manifests)?;
-    let temporary = format!(
-        "{id}{VERIFIED_SUFFIX}.{}",
-        cairn_types::hexadecimal::text(&control.random::<4>())
-    );
+    let area = repository.control().area(Area::Manifests)?;
     let mut list = match counts.unhashed {
         0 => None,
-        _ => {
-            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-            let file = openat(&staging, temporary.as_str(), flags, Mode::RUSR | Mode::WUSR);
-            let file = File::from(file.map_err(|error| OperationError::staging(error.into()))?);
-            let sync = file.try_clone().map_err(OperationError::staging)?;
-            Some((ManifestWriter::create(file, ManifestOptions::default())?, sync))
-        }
-    };
-    let remove = || {
-        let _ = rustix::fs::unlinkat(&staging, temporary.as_str(), rustix::fs::AtFlags::empty());
+        _ => put_up_with(Listing::create(repository, &area, id), &mut found.warnings)?,
     };
     let pace = Pace {
         begun: Instant::now(),
@@ -183,7 +250,6 @@ pub fn verify(
     };
     for record in manifest.records() {
         if progress.is_cancelled() {
-            remove();
             return Err(OperationError::Cancelled);
         }
         let mut record = record?;
@@ -192,27 +258,17 @@ pub fn verify(
             progress.add(1, record.entry.attributes.size);
             pace.wait(found.bytes, progress);
         }
-        if let Some((list, _)) = &mut list {
-            list.push(&record)?;
+        if let Some(writing) = &mut list
+            && put_up_with(writing.push(&record), &mut found.warnings)?.is_none()
+        {
+            list = None;
         }
     }
-    if let Some((list, file)) = list {
-        if found.damaged > 0 {
-            remove();
-        } else {
-            let summary = list.finish()?;
-            let placed = file.sync_all().and_then(|()| {
-                renameat(
-                    &staging,
-                    temporary.as_str(),
-                    &staging,
-                    format!("{id}{VERIFIED_SUFFIX}"),
-                )?;
-                Ok(fsync(&staging)?)
-            });
-            placed.map_err(OperationError::staging)?;
-            found.tree_hash = summary.tree_hash;
-        }
+    if let Some(list) = list
+        && found.damaged == 0
+        && let Some(hash) = put_up_with(list.keep(id), &mut found.warnings)?
+    {
+        found.tree_hash = hash;
     }
     let outcome = match found.damaged {
         0 => Outcome::Sound,
@@ -232,13 +288,14 @@ pub fn verify(
     };
     // It may have been removed meanwhile; then there is nothing to tell of it.
     repository.descriptor(id)?;
-    repository.set_verification(&repository::Verification {
+    let written = repository.set_verification(&repository::Verification {
         snapshot: id,
         verified: repository.parts().clock.now(),
         // Of damaged data too what it should be: else the next verification would take the damage for the truth.
         tree_hash: found.tree_hash,
         outcome,
-    })?;
+    });
+    put_up_with(written.map_err(OperationError::from), &mut found.warnings)?;
     if found.damaged > 0 {
         found.tree_hash = None;
     }

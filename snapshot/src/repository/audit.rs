@@ -233,6 +233,21 @@ impl Repository {
         })
     }
 
+    /// The last whole record of the log; nothing if there is none. Reads the end of the log only. Errors: I/O.
+    pub(super) fn last_audited(&self) -> Result<Option<AuditAnchor>, RepositoryError> {
+        let control = self.control();
+        let failed = |error| RepositoryError::io("reading", &control.path_of(Area::Audit, LOG), error);
+        if let Some(file) = scan::open(control, LOG)? {
+            let length = file.metadata().map_err(failed)?.len();
+            if length > 0
+                && let Some(last) = end_of(&file, length).map_err(failed)?.last
+            {
+                return Ok(Some(last));
+            }
+        }
+        last_of_closed(control)
+    }
+
     /// Reads the whole log, oldest first, shows every whole record to `visit`, and tells what is damaged. `anchor` is what the
     /// [state](super::State) knows of the log's end. Needs no lease. Errors: I/O; damage is part of the report.
     pub fn read_audit(

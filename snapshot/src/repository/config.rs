@@ -106,6 +106,7 @@ impl Retention {
             yearly: self.yearly,
             within: self.within.0,
             minimum_age: self.minimum_age.0,
+            minimum_count: 0,
             maximum_count: self.maximum_count,
             maximum_bytes: self.maximum_bytes.0,
             keep_tags: self.keep_tags.clone(),

@@ -3,22 +3,32 @@
 //!
 //! Every access goes through the descriptor of the control directory, and follows no symbolic link: whoever can write into the workspace
 //! may rename things there meanwhile. Files that are being written have names that begin with `.` and end with `.tmp`; lists leave them out.
+//!
+//! **A full disk.** A file of [`RESERVE_BYTES`] keeps room for what has to be written to get room. Who frees something, or finishes what must
+//! not stay half done, [may spend it](ControlDirectory::spending): then it goes at the first write that finds no room, and is made
+//! again when there is room.
 
 use std::ffi::CStr;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use cairn_types::{Randomness, hexadecimal};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
+use cairn_types::{ErrorKind, Randomness, hexadecimal};
+use rustix::fs::{Access, AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags, StatVfs};
 use rustix::io::Errno;
 
 use super::document::{self, Document};
 use super::error::RepositoryError;
-use super::layout::{Area, DOCUMENT_BYTES_MAX, NAMES_MAX};
+use super::layout::{Area, DOCUMENT_BYTES_MAX, NAMES_MAX, RESERVE_FILE};
 
 const TEMPORARY_SUFFIX: &str = ".tmp";
+/// Bytes that are kept for the time when there is no room: a lease, a record of the journal and a state, many times over.
+pub const RESERVE_BYTES: u64 = 1 << 20;
+/// The reserve is made if so many times its bytes are free.
+const RESERVE_SHARE: u64 = 4;
 const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
@@ -29,6 +39,19 @@ pub struct ControlDirectory {
     root: OwnedFd,
     path: PathBuf,
     randomness: Arc<dyn Randomness>,
+    /// How many may spend the reserve now.
+    spenders: AtomicUsize,
+}
+
+/// While it lives, the reserve may be spent. Made again, if there is room then, when it is dropped.
+#[derive(Debug)]
+pub struct Spending<'a>(&'a ControlDirectory);
+
+impl Drop for Spending<'_> {
+    fn drop(&mut self) {
+        self.0.spenders.fetch_sub(1, Ordering::Relaxed);
+        self.0.keep_reserve();
+    }
 }
 
 /// Whether a file must survive a power cut.
@@ -53,11 +76,7 @@ impl ControlDirectory {
     /// Opens the directory `path`. Errors: it is a symbolic link, no directory, or cannot be opened.
     pub fn open(path: &Path, randomness: Arc<dyn Randomness>) -> Result<Self, RepositoryError> {
         match rustix::fs::open(path, DIRECTORY, Mode::empty()) {
-            Ok(root) => Ok(ControlDirectory {
-                root,
-                path: path.to_owned(),
-                randomness,
-            }),
+            Ok(root) => Ok(ControlDirectory::of(root, path, randomness)),
             Err(Errno::LOOP | Errno::NOTDIR) if path.is_symlink() => Err(RepositoryError::SymlinkedControl {
                 path: path.to_owned(),
             }),
@@ -92,6 +111,7 @@ impl ControlDirectory {
             root,
             path: path.to_owned(),
             randomness,
+            spenders: AtomicUsize::new(0),
         }
     }
 
@@ -181,6 +201,78 @@ impl ControlDirectory {
         }
     }
 
+    /// Lets the reserve be spent while the value lives: for what frees room, and what must not stay half done.
+    pub fn spending(&self) -> Spending<'_> {
+        self.spenders.fetch_add(1, Ordering::Relaxed);
+        Spending(self)
+    }
+
+    /// Frees the reserve, if it may be spent and is there. Says whether something was freed.
+    pub fn spend_reserve(&self) -> bool {
+        if self.spenders.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let spent = rustix::fs::unlinkat(&self.root, RESERVE_FILE, AtFlags::empty()).is_ok();
+        if spent {
+            tracing::warn!(control = %self.path.display(), "no room is left: the reserve is spent");
+        }
+        spent
+    }
+
+    /// Whether something larger than a few documents can be written here.
+    pub fn has_room(&self) -> bool {
+        let writable =
+            rustix::fs::accessat(&self.root, Area::Cache.name(), Access::WRITE_OK, AtFlags::empty());
+        writable.is_ok() && self.free_bytes().is_some_and(|free| free >= RESERVE_BYTES)
+    }
+
+    /// What the file system has free for us; nothing if it does not tell.
+    fn free_bytes(&self) -> Option<u64> {
+        let found: StatVfs = rustix::fs::fstatvfs(&self.root).ok()?;
+        Some(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
+    /// Makes the reserve, if it is missing and there is room. Without it everything works but what is done on a full disk.
+    pub fn keep_reserve(&self) {
+        let spent = self.spenders.load(Ordering::Relaxed) > 0;
+        if spent || rustix::fs::accessat(&self.root, RESERVE_FILE, Access::EXISTS, AtFlags::empty()).is_ok() {
+            return;
+        }
+        let has_room = self
+            .free_bytes()
+            .is_some_and(|free| free >= RESERVE_BYTES * RESERVE_SHARE);
+        if has_room && let Err(error) = self.make_reserve() {
+            tracing::debug!(%error, "there is no reserve for a full disk");
+        }
+    }
+
+    fn make_reserve(&self) -> io::Result<()> {
+        let temporary = format!(".{}{TEMPORARY_SUFFIX}", hexadecimal::text(&self.random::<8>()));
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.root, &temporary, flags, Mode::RUSR | Mode::WUSR)?;
+        let made = match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, RESERVE_BYTES) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                // Bytes that no file system takes for a hole or can compress.
+                let mut filling = vec![0; usize::try_from(RESERVE_BYTES).map_err(io::Error::other)?];
+                self.randomness.fill(&mut filling);
+                std::fs::File::from(file).write_all(&filling)
+            }
+            outcome => Ok(outcome?),
+        };
+        let named = made.and_then(|()| {
+            Ok(rustix::fs::renameat(
+                &self.root,
+                &temporary,
+                &self.root,
+                RESERVE_FILE,
+            )?)
+        });
+        if named.is_err() {
+            self.discard(&self.root, &temporary);
+        }
+        named
+    }
+
     /// Makes a file have these bytes, whether there was one or not. Errors: I/O; the file is then the old one or the new one.
     pub fn replace(
         &self,
@@ -189,17 +281,47 @@ impl ControlDirectory {
         bytes: &[u8],
         survival: Survival,
     ) -> Result<(), RepositoryError> {
+        self.replace_if(area, name, bytes, survival, || Ok(()))
+    }
+
+    /// The same, if `check` allows it right before the new file takes its place: nothing that may take long is between the two. Errors: those of
+    /// `check`, and the file is the old one; I/O.
+    pub fn replace_if(
+        &self,
+        area: Area,
+        name: &str,
+        bytes: &[u8],
+        survival: Survival,
+        check: impl Fn() -> Result<(), RepositoryError>,
+    ) -> Result<(), RepositoryError> {
         let directory = self.area(area)?;
-        let temporary = self.write_temporary(&directory, area, name, bytes, survival)?;
-        if let Err(error) = rustix::fs::renameat(&directory, &temporary, &directory, name) {
-            self.discard(&directory, &temporary);
-            return Err(RepositoryError::io(
-                "replacing",
-                &self.path_of(area, name),
-                error.into(),
-            ));
-        }
+        self.with_reserve(|| {
+            let temporary = self.write_temporary(&directory, area, name, bytes, survival)?;
+            let placed = check().and_then(|()| {
+                rustix::fs::renameat(&directory, &temporary, &directory, name).map_err(|error| {
+                    RepositoryError::io("replacing", &self.path_of(area, name), error.into())
+                })
+            });
+            if placed.is_err() {
+                self.discard(&directory, &temporary);
+            }
+            placed
+        })?;
         self.sync_if(&directory, area, survival)
+    }
+
+    /// Writes over a file that is there, where it is, which takes no room. A reader may see a mixture of both. Errors: there is no such file; I/O.
+    pub(super) fn overwrite(&self, area: Area, name: &str, bytes: &[u8]) -> Result<(), RepositoryError> {
+        let failed = |error: io::Error| RepositoryError::io("writing over", &self.path_of(area, name), error);
+        let directory = self.area(area)?;
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&directory, name, flags, Mode::empty())
+            .map_err(|error| failed(error.into()))?;
+        let file = std::fs::File::from(file);
+        let written = std::os::unix::fs::FileExt::write_all_at(&file, bytes, 0);
+        written
+            .and_then(|()| file.set_len(bytes.len() as u64))
+            .map_err(failed)
     }
 
     /// Makes a new file with these bytes. Errors: I/O. After an error of the last step (the sync of the directory) the
@@ -211,32 +333,67 @@ impl ControlDirectory {
         bytes: &[u8],
         survival: Survival,
     ) -> Result<Creation, RepositoryError> {
+        self.create_if(area, name, bytes, survival, || Ok(()))
+    }
+
+    /// The same, if `check` allows it right before the file gets its name. Errors: those of `check`, and there is no such file; I/O.
+    pub fn create_if(
+        &self,
+        area: Area,
+        name: &str,
+        bytes: &[u8],
+        survival: Survival,
+        check: impl Fn() -> Result<(), RepositoryError>,
+    ) -> Result<Creation, RepositoryError> {
         let directory = self.area(area)?;
-        let temporary = self.write_temporary(&directory, area, name, bytes, survival)?;
+        let creation = self.with_reserve(|| {
+            let temporary = self.write_temporary(&directory, area, name, bytes, survival)?;
+            let named = check().and_then(|()| self.name_new(&directory, &temporary, area, name));
+            if !matches!(named, Ok(Creation::Created)) {
+                self.discard(&directory, &temporary);
+            }
+            named
+        })?;
+        if creation == Creation::Created {
+            self.sync_if(&directory, area, survival)?;
+        }
+        Ok(creation)
+    }
+
+    /// Gives a file its name unless another one has it.
+    fn name_new(
+        &self,
+        directory: &OwnedFd,
+        temporary: &str,
+        area: Area,
+        name: &str,
+    ) -> Result<Creation, RepositoryError> {
         let mut outcome =
-            rustix::fs::renameat_with(&directory, &temporary, &directory, name, RenameFlags::NOREPLACE);
+            rustix::fs::renameat_with(directory, temporary, directory, name, RenameFlags::NOREPLACE);
         if matches!(outcome, Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)) {
             // A file system without exclusive renames: a second name is as exclusive.
-            outcome = rustix::fs::linkat(&directory, &temporary, &directory, name, AtFlags::empty());
-            self.discard(&directory, &temporary);
+            outcome = rustix::fs::linkat(directory, temporary, directory, name, AtFlags::empty());
+            self.discard(directory, temporary);
         }
         match outcome {
-            Ok(()) => {
-                self.sync_if(&directory, area, survival)?;
-                Ok(Creation::Created)
-            }
-            Err(Errno::EXIST) => {
-                self.discard(&directory, &temporary);
-                Ok(Creation::Existed)
-            }
-            Err(error) => {
-                self.discard(&directory, &temporary);
-                Err(RepositoryError::io(
-                    "making",
-                    &self.path_of(area, name),
-                    error.into(),
-                ))
-            }
+            Ok(()) => Ok(Creation::Created),
+            Err(Errno::EXIST) => Ok(Creation::Existed),
+            Err(error) => Err(RepositoryError::io(
+                "making",
+                &self.path_of(area, name),
+                error.into(),
+            )),
+        }
+    }
+
+    /// Tries once more with the reserve, if there was no room and it may be spent.
+    fn with_reserve<T>(
+        &self,
+        attempt: impl Fn() -> Result<T, RepositoryError>,
+    ) -> Result<T, RepositoryError> {
+        match attempt() {
+            Err(error) if error.kind() == ErrorKind::NoSpace && self.spend_reserve() => attempt(),
+            outcome => outcome,
         }
     }
 
@@ -294,6 +451,36 @@ impl ControlDirectory {
             removed += u64::from(self.unlink(area, &name, Survival::Volatile)?);
         }
         Ok(removed)
+    }
+
+    /// The time of modification of a file, by the clock of its file system; nothing if there is none. Errors: I/O.
+    pub(super) fn modified(&self, area: Area, name: &str) -> Result<Option<Duration>, RepositoryError> {
+        let directory = self.area(area)?;
+        match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            // Before 1970: 0.
+            Ok(stat) => Ok(Some(Duration::from_secs(
+                u64::try_from(stat.st_mtime).unwrap_or(0),
+            ))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(RepositoryError::io(
+                "looking at",
+                &self.path_of(area, name),
+                error.into(),
+            )),
+        }
+    }
+
+    /// The kind of the document in a file, as it says itself; nothing if it does not begin as one, or cannot be read.
+    pub fn kind_of(&self, area: Area, name: &str) -> Option<String> {
+        let directory = self.area(area).ok()?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = rustix::fs::openat(&directory, name, flags, Mode::empty()).ok()?;
+        let mut bytes = Vec::new();
+        let read = std::fs::File::from(file)
+            .take(document::TITLE_END_MAX)
+            .read_to_end(&mut bytes);
+        read.ok()?;
+        document::kind_of(&bytes).map(str::to_owned)
     }
 
     fn each_name(&self, area: Area, mut visit: impl FnMut(&str)) -> Result<(), RepositoryError> {

@@ -88,6 +88,17 @@ const AFTER_BODY: &[u8] = b"}\n";
 /// Longest kind with its version.
 const TITLE_BYTES_MAX: usize = 64;
 
+/// Bytes of a file within which the kind of its document ends.
+pub(super) const TITLE_END_MAX: u64 = (BEFORE_KIND.len() + TITLE_BYTES_MAX + 1) as u64;
+
+/// The kind that the first bytes of a document tell. Nothing else of it is looked at.
+pub(super) fn kind_of(bytes: &[u8]) -> Option<&str> {
+    let rest = bytes.strip_prefix(BEFORE_KIND)?;
+    let end = rest.iter().position(|byte| *byte == b'"')?;
+    let (kind, _) = std::str::from_utf8(&rest[..end]).ok()?.rsplit_once(' ')?;
+    Some(kind)
+}
+
 /// The bytes of a document. Errors: the value is out of its bounds, or too long.
 pub fn encode<T: Document>(value: &T) -> Result<Vec<u8>, EncodeError> {
     let wrong = |what: String| EncodeError::Value { kind: T::KIND, what };

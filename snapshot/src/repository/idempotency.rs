@@ -145,9 +145,13 @@ impl Repository {
             created: self.parts().clock.now(),
         };
         let bytes = document::encode(&record)?;
-        lease.check()?;
-        self.control()
-            .replace(Area::Keys, &document_name(&key.key), &bytes, Survival::Durable)
+        self.control().replace_if(
+            Area::Keys,
+            &document_name(&key.key),
+            &bytes,
+            Survival::Durable,
+            || Ok(lease.check()?),
+        )
     }
 
     /// Removes the keys of before `before`, and those that are damaged. Gives how many. Errors: the lease is lost, I/O.

@@ -175,12 +175,12 @@ impl Repository {
 
     fn write_journal(&self, lease: &Lease, record: &JournalRecord) -> Result<(), RepositoryError> {
         let bytes = document::encode(record)?;
-        lease.check()?;
-        self.control().replace(
+        self.control().replace_if(
             Area::Journal,
             &document_name(&record.operation),
             &bytes,
             Survival::Durable,
+            || Ok(lease.check()?),
         )
     }
 

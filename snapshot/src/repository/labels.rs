@@ -167,12 +167,12 @@ impl Repository {
         labels.snapshot = id;
         labels.revision = labels.revision.saturating_add(1);
         let bytes = super::document::encode(&labels)?;
-        lease.check()?;
-        self.control().replace(
+        self.control().replace_if(
             Area::Labels,
             &document_name(&id),
             &bytes,
             super::Survival::Durable,
+            || Ok(lease.check()?),
         )?;
         Ok(labels)
     }

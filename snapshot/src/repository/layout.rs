@@ -15,6 +15,10 @@ pub const IDENTITY_FILE: &str = "repository.json";
 pub const CONFIG_FILE: &str = "config.toml";
 /// The file of the [state](super::State).
 pub const STATE_FILE: &str = "state.json";
+/// The file that keeps room for what is done on a full disk.
+pub const RESERVE_FILE: &str = "reserve";
+/// What is known of descriptors, in [`Area::Cache`].
+pub const SEQUENCES_FILE: &str = "sequences";
 
 /// Largest document that is read, in bytes.
 pub const DOCUMENT_BYTES_MAX: usize = 16 << 20;
@@ -76,6 +80,35 @@ impl Area {
         Area::Plans,
         Area::Keys,
     ];
+
+    /// The control directory itself, and all directories below it.
+    pub const EVERY: [Area; 15] = {
+        let mut every = [Area::Root; 15];
+        let mut at = 0;
+        while at < Area::ALL.len() {
+            every[at + 1] = Area::ALL[at];
+            at += 1;
+        }
+        every
+    };
+
+    /// Whether only the holder of the lease writes documents in it.
+    pub fn is_guarded(self) -> bool {
+        match self {
+            Area::Root
+            | Area::Descriptors
+            | Area::Labels
+            | Area::Manifests
+            | Area::Snapshots
+            | Area::Staging
+            | Area::Store
+            | Area::Audit
+            | Area::Journal
+            | Area::Plans
+            | Area::Keys => true,
+            Area::Verified | Area::Cache | Area::Lock | Area::Readers => false,
+        }
+    }
 
     /// Its name; `.` for the control directory itself.
     pub fn name(self) -> &'static str {

@@ -471,9 +471,17 @@ impl Shared {
 
     fn write(&self, record: &LeaseRecord) -> Result<(), LeaseError> {
         let bytes = document::encode(record).map_err(RepositoryError::from)?;
-        Ok(self
+        let name = name_of(record.token);
+        match self
             .control
-            .replace(Area::Lock, &name_of(record.token), &bytes, Survival::Volatile)?)
+            .replace(Area::Lock, &name, &bytes, Survival::Volatile)
+        {
+            // On a full disk it is written where it is. Who reads a mixture finds a damaged lease, which is held, and that it has changed.
+            Err(error) if error.kind() == ErrorKind::NoSpace => {
+                Ok(self.control.overwrite(Area::Lock, &name, &bytes)?)
+            }
+            written => Ok(written?),
+        }
     }
 }
 

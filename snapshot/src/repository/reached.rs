@@ -119,6 +119,7 @@ impl Repository {
             workspace_path: workspace.path,
             parts,
             store: std::sync::OnceLock::new(),
+            scratch: std::sync::OnceLock::new(),
         }
     }
 }

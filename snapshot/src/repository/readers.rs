@@ -12,9 +12,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
-use cairn_types::{SnapshotId, Timestamp, hexadecimal};
-use rustix::fs::AtFlags;
-use rustix::io::Errno;
+use cairn_types::{ErrorKind, SnapshotId, Timestamp, hexadecimal};
 use serde::{Deserialize, Serialize};
 
 use super::control::{ControlDirectory, Survival};
@@ -58,9 +56,14 @@ impl Document for ReaderRecord {
 }
 
 /// The lease of a reader. It is renewed in the background and given back when it is dropped.
+///
+/// Where nothing can be written (a read-only file system, another user's repository, a full disk) there is none, and [`Reader::unguarded`] says
+/// why: who removes a snapshot meanwhile does not see this reader, whose reads fail then.
 pub struct Reader {
     control: Arc<ControlDirectory>,
-    name: String,
+    /// Its file.
+    name: Option<String>,
+    unguarded: Option<RepositoryError>,
     stop: Option<SyncSender<()>>,
     renewer: Option<std::thread::JoinHandle<()>>,
 }
@@ -80,8 +83,8 @@ pub struct Readers {
 }
 
 impl Repository {
-    /// Says that snapshots are read, until the value is dropped. Whether they exist is to be looked at after this. Errors: too many snapshots, I/O,
-    /// no thread.
+    /// Says that snapshots are read, until the value is dropped. Whether they exist is to be looked at after this. Where nothing may be written, or
+    /// there is no room, nobody is told: [`Reader::unguarded`]. Errors: too many snapshots, I/O, no thread.
     pub fn read_lease(
         &self,
         operation: &str,
@@ -95,22 +98,40 @@ impl Repository {
         };
         let bytes = document::encode(&record)?;
         let name = document_name(&hexadecimal::text(&self.control().random::<16>()));
-        self.control()
-            .replace(Area::Readers, &name, &bytes, Survival::Volatile)?;
-        let (stop, stopped) = sync_channel::<()>(1);
         let mut reader = Reader {
             control: self.control().clone(),
-            name: name.clone(),
-            stop: Some(stop),
+            name: None,
+            unguarded: None,
+            stop: None,
             renewer: None,
         };
+        match self
+            .control()
+            .replace(Area::Readers, &name, &bytes, Survival::Volatile)
+        {
+            Ok(()) => reader.name = Some(name.clone()),
+            Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::NoSpace) => {
+                tracing::warn!(%error, operation, "snapshots are read without a lease");
+                reader.unguarded = Some(error);
+                return Ok(reader);
+            }
+            Err(error) => return Err(error),
+        }
+        let (stop, stopped) = sync_channel::<()>(1);
+        reader.stop = Some(stop);
         let (control, every) = (self.control().clone(), self.parts().lease_times.renew_every);
         let renewer = std::thread::Builder::new()
             .name("reader".to_owned())
             .spawn(move || {
                 while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
                     // Writing it anew sets its time, and brings it back if somebody thought that this reader had ended.
-                    if let Err(error) = control.replace(Area::Readers, &name, &bytes, Survival::Volatile) {
+                    let renewed = match control.replace(Area::Readers, &name, &bytes, Survival::Volatile) {
+                        Err(error) if error.kind() == ErrorKind::NoSpace => {
+                            control.overwrite(Area::Readers, &name, &bytes)
+                        }
+                        renewed => renewed,
+                    };
+                    if let Err(error) = renewed {
                         tracing::warn!(%error, "the lease of a reader cannot be renewed now");
                     }
                 }
@@ -135,7 +156,7 @@ impl Repository {
             .expire_after
             .saturating_mul(EXPIRY_FACTOR);
         for name in names {
-            let Some(changed) = time_of(control, &name)? else {
+            let Some(changed) = control.modified(Area::Readers, &name)? else {
                 continue;
             };
             if now.saturating_sub(changed) > expire_after {
@@ -165,6 +186,13 @@ impl Repository {
     }
 }
 
+impl Reader {
+    /// Why nobody sees this reader; nothing if everybody does.
+    pub fn unguarded(&self) -> Option<&RepositoryError> {
+        self.unguarded.as_ref()
+    }
+}
+
 impl Drop for Reader {
     fn drop(&mut self) {
         drop(self.stop.take());
@@ -173,7 +201,9 @@ impl Drop for Reader {
         {
             tracing::error!("the thread that renewed the lease of a reader failed");
         }
-        if let Err(error) = self.control.unlink(Area::Readers, &self.name, Survival::Volatile) {
+        if let Some(name) = &self.name
+            && let Err(error) = self.control.unlink(Area::Readers, name, Survival::Volatile)
+        {
             tracing::warn!(%error, "the lease of a reader could not be given back");
         }
     }
@@ -181,36 +211,16 @@ impl Drop for Reader {
 
 impl std::fmt::Debug for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Reader({})", self.name)
+        write!(f, "Reader({:?})", self.name)
     }
 }
 
 /// What the file system says the time is: the time of a file that is made now.
-fn file_system_now(control: &ControlDirectory) -> Result<Duration, RepositoryError> {
-    let name = format!("now-{}", hexadecimal::text(&control.random::<8>()));
+pub(super) fn file_system_now(control: &ControlDirectory) -> Result<Duration, RepositoryError> {
+    // A name as of a file that is being written: what a kill leaves goes with those.
+    let name = format!(".now-{}.tmp", hexadecimal::text(&control.random::<8>()));
     control.replace(Area::Cache, &name, b"", Survival::Volatile)?;
-    let directory = control.area(Area::Cache)?;
-    let failed =
-        |error: Errno| RepositoryError::io("looking at", &control.path_of(Area::Cache, &name), error.into());
-    let stat = rustix::fs::statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
-    rustix::fs::unlinkat(&directory, &name, AtFlags::empty()).map_err(failed)?;
-    Ok(changed(&stat))
-}
-
-fn time_of(control: &ControlDirectory, name: &str) -> Result<Option<Duration>, RepositoryError> {
-    let directory = control.area(Area::Readers)?;
-    match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => Ok(Some(changed(&stat))),
-        Err(Errno::NOENT) => Ok(None),
-        Err(error) => Err(RepositoryError::io(
-            "looking at",
-            &control.path_of(Area::Readers, name),
-            error.into(),
-        )),
-    }
-}
-
-/// The time of modification, as a distance from 1970; before that: 0.
-fn changed(stat: &rustix::fs::Stat) -> Duration {
-    Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0))
+    let now = control.modified(Area::Cache, &name)?;
+    control.unlink(Area::Cache, &name, Survival::Volatile)?;
+    Ok(now.unwrap_or_default())
 }

@@ -120,19 +120,14 @@ impl Text for Timestamp {
     }
     fn from_text(text: &str) -> Option<Self> {
         let time = text.parse::<jiff::Timestamp>().ok()?;
-        // Of times before 1970 both parts are negative there; here the nanoseconds count forward.
-        let nanoseconds = time.as_nanosecond();
-        let seconds = i64::try_from(nanoseconds.div_euclid(1_000_000_000)).ok()?;
-        let rest = u32::try_from(nanoseconds.rem_euclid(1_000_000_000)).ok()?;
-        let time = Timestamp::new(seconds, rest);
+        let time = Timestamp::from_instant(time);
         (time.to_text()? == text).then_some(time)
     }
 }
 
 /// The same point in time for calendars. Nothing outside the years -9999 to 9999.
 pub fn instant(time: Timestamp) -> Option<jiff::Timestamp> {
-    let nanoseconds = i128::from(time.seconds()) * 1_000_000_000 + i128::from(time.nanoseconds());
-    jiff::Timestamp::from_nanosecond(nanoseconds).ok()
+    time.to_instant()
 }
 
 /// Writes a value as its text: for `#[serde(with = "text")]`.

@@ -58,7 +58,11 @@ fn request(workspace: Option<&str>) -> ImportRequest {
     }
 }
 
-fn run(from: &JvsRepository, into: &Repository, workspace: Option<&str>) -> Result<Imported, OperationError> {
+pub fn run(
+    from: &JvsRepository,
+    into: &Repository,
+    workspace: Option<&str>,
+) -> Result<Imported, OperationError> {
     import(
         from,
         into,

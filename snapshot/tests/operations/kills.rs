@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use cairn_snapshot::archive::Progress;
 use cairn_snapshot::engine::{EngineKind, Tools};
+use cairn_snapshot::operations::doctor::{Severity, examine};
 use cairn_snapshot::operations::restore::{Unsaved, restore};
 use cairn_snapshot::operations::save::{SaveRequest, Saved, save};
 use cairn_snapshot::operations::verify::{VerifyRequest, verify};
@@ -17,6 +18,8 @@ use cairn_types::SnapshotId;
 
 use crate::place::{Place, assert_same, entries, parts, request};
 use cairn_snapshot::repository::Repository;
+
+pub mod others;
 
 /// Tells this program that it is the one to be killed: the control directory, and what to do.
 const VICTIM: &str = "CAIRN_VICTIM";
@@ -31,8 +34,24 @@ fn victim() {
     };
     let mut words = order.split(' ');
     let control = words.next().unwrap();
+    let what = words.next().unwrap();
+    if what == "init" {
+        let workspace = Path::new(words.next().unwrap());
+        Repository::init(workspace, Some(Path::new(control)), parts()).unwrap();
+        return;
+    }
     let repository = Repository::open(Path::new(control), parts()).unwrap();
-    match words.next().unwrap() {
+    let id = |words: &mut std::str::Split<'_, char>| SnapshotId::parse(words.next().unwrap()).unwrap();
+    match what {
+        "delete" => others::delete(&repository, id(&mut words)),
+        "verify" => others::verify(&repository, id(&mut words)),
+        "label" => others::label(&repository, id(&mut words)),
+        "gc" => others::collect(&repository, words.next().unwrap()),
+        "doctor" => others::repair(&repository),
+        "fork" => {
+            let of = id(&mut words);
+            others::fork(&repository, of, Path::new(words.next().unwrap()));
+        }
         engine @ ("copy" | "archive") => {
             let mut wanted = SaveRequest::new("of the victim".to_owned());
             wanted.engine = EngineKind::requested(engine).unwrap();
@@ -79,7 +98,8 @@ pub fn can_kill() -> bool {
     there
 }
 
-fn tree(workspace: &Path, generation: u8) {
+/// One of two trees that differ in everything.
+pub fn tree(workspace: &Path, generation: u8) {
     for name in ["same", "changed", "gone", "kind"] {
         let _ = fs::remove_file(workspace.join(name));
     }
@@ -111,6 +131,13 @@ pub fn check(place: &Place, before: &[SnapshotId]) {
     for id in before {
         assert!(ids.contains(id), "snapshot {id} is there");
     }
+    let found = examine(&repository, &Tools::default(), false, &Progress::new()).unwrap();
+    let wrong: Vec<_> = found
+        .findings
+        .iter()
+        .filter(|finding| finding.severity > Severity::Note)
+        .collect();
+    assert!(wrong.is_empty(), "the doctor finds {wrong:?}");
     for id in &ids {
         let found = verify(&repository, *id, VerifyRequest::default(), &Progress::new()).unwrap();
         assert_eq!(found.damaged, 0, "{:?}", found.damage);

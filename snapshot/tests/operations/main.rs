@@ -7,6 +7,7 @@ mod filesystems;
 #[path = "../directory/forest.rs"]
 #[allow(dead_code, reason = "shared with another test program")]
 mod forest;
+mod full;
 mod importing;
 mod kills;
 mod place;

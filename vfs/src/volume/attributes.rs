@@ -185,6 +185,7 @@ impl Volume {
             work.resized(before.size, after.size);
             work.put(dirty, inode, after);
         }
+        work.require_capacity(open, dirty)?;
         work.record_reply(reply(&self.change(inode, before, after)));
         work.commit(open, dirty)
     }

@@ -316,6 +316,10 @@ impl Volume {
         };
         work.transaction.put_entry(directory.inode, &entry);
         work.put(dirty, directory.inode, &after);
+        if let Err(error) = work.require_capacity(open, dirty) {
+            open.record.inodes_reserved = reserved;
+            return Err(error);
+        }
         let created = Created {
             attributes: self.attributes(inode, &record),
             directory: self.change(directory.inode, &before, &after),

@@ -15,7 +15,7 @@ use cairn_content::log::testing::MemoryStore;
 use cairn_metadata::engine::memory::MemoryEngine;
 use cairn_types::{Clock, ExportPolicy, Randomness, SnapshotReference, Timestamp, WorkspaceName};
 use cairn_vfs::control::{NewSnapshot, NewWorkspace, Snapshot};
-use cairn_vfs::filesystem::{Caller, CreateMode, ObjectId, SetAttributes, Stability, Written};
+use cairn_vfs::filesystem::{Caller, CreateMode, ObjectId, SetAttributes, Stability};
 use cairn_vfs::{Error, FileSystem, Pending, Volumes, VolumesParts, VolumesSettings};
 
 /// A clock that moves a second with every look.
@@ -52,6 +52,7 @@ impl Node {
         let settings = VolumesSettings {
             log: LogSettings {
                 segment_bytes: 1 << 20,
+                payload_bytes_max: 500_000,
                 ..LogSettings::default()
             },
             disk_reserve_bytes: 0,
@@ -96,10 +97,13 @@ impl Node {
         Ok(wait(made).attributes.object)
     }
 
-    fn write(&self, object: ObjectId, offset: u64, length: usize) -> Result<Pending<Written>, Error> {
+    fn write(&self, object: ObjectId, offset: u64, length: usize) -> Result<(), Error> {
         let data = Bytes::from(vec![offset as u8 | 1; length]);
-        self.volumes
-            .write(&caller(), object, offset, data, Stability::Unstable)
+        let written = self
+            .volumes
+            .write(&caller(), object, offset, data, Stability::Unstable)?;
+        assert_eq!(wait(written).count as usize, length);
+        Ok(())
     }
 
     fn set_size(&self, object: ObjectId, size: u64) -> Result<(), Error> {

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cairn_api::convert;
-use cairn_snapshot::repository::{AuditEntry, AuditEvent, Labels};
+use cairn_snapshot::operations::labels::{LabelRequest, change_labels};
+use cairn_snapshot::operations::recover::Recovered;
+use cairn_snapshot::repository::{AuditEvent, Labels};
 use cairn_types::{SnapshotId, Timestamp};
 use serde::Serialize;
 
-use super::{Opened, open};
+use super::{Opened, open, recovered_json, recovered_text, tools};
 use crate::arguments::{NoteArguments, PinArguments, TagArguments, UnpinArguments};
 use crate::command::Session;
 use crate::failure::{DirectoryFailure, DirectoryReason, Failure};
-use crate::json::directory::DirectorySnapshot;
+use crate::json::directory::{DirectorySnapshot, Recovered as ToldRecovered};
 use crate::target::Target;
 use crate::text;
 use crate::watch::Watch;
@@ -20,18 +22,21 @@ use crate::watch::Watch;
 #[derive(Serialize)]
 struct Labelled {
     snapshot: DirectorySnapshot,
+    recovered: Vec<ToldRecovered>,
 }
 
 #[derive(Serialize)]
 struct Pinned {
     snapshot: DirectorySnapshot,
     pin: u64,
+    recovered: Vec<ToldRecovered>,
 }
 
 #[derive(Serialize)]
 struct Unpinned {
     snapshot: DirectorySnapshot,
     removed: Vec<u64>,
+    recovered: Vec<ToldRecovered>,
 }
 
 pub(super) fn tag(session: &mut Session, arguments: TagArguments) -> Result<(), Failure> {
@@ -44,7 +49,7 @@ pub(super) fn tag(session: &mut Session, arguments: TagArguments) -> Result<(), 
         ("added".to_owned(), arguments.add.join(" ")),
         ("removed".to_owned(), arguments.remove.join(" ")),
     ]);
-    let labels = change(
+    let (labels, recovered) = change(
         &opened,
         id,
         arguments.of.wait,
@@ -57,16 +62,21 @@ pub(super) fn tag(session: &mut Session, arguments: TagArguments) -> Result<(), 
         },
     )?;
     let snapshot = opened.snapshot(id)?;
-    session.output.put(&Labelled { snapshot }, || {
+    let told = Labelled {
+        snapshot,
+        recovered: recovered_json(&recovered),
+    };
+    session.output.put(&told, || {
         let tags: Vec<&str> = labels.tags.iter().map(|tag| tag.as_str()).collect();
-        match tags.is_empty() {
+        let now = match tags.is_empty() {
             true => format!("snapshot {} has no tags\n", text::short_id(id)),
             false => format!(
                 "snapshot {} has these tags: {}\n",
                 text::short_id(id),
                 tags.join(" ")
             ),
-        }
+        };
+        recovered_text(&recovered) + &now
     })?;
     Ok(())
 }
@@ -75,7 +85,7 @@ pub(super) fn note(session: &mut Session, arguments: NoteArguments) -> Result<()
     let note = arguments.note.ok_or_else(|| missing("the words"))?;
     let (opened, id) = named(session, arguments.of.target, arguments.of.reference)?;
     let details = BTreeMap::from([("note".to_owned(), note.clone())]);
-    change(
+    let (_, recovered) = change(
         &opened,
         id,
         arguments.of.wait,
@@ -85,8 +95,13 @@ pub(super) fn note(session: &mut Session, arguments: NoteArguments) -> Result<()
         },
     )?;
     let snapshot = opened.snapshot(id)?;
-    session.output.put(&Labelled { snapshot }, || {
-        format!("snapshot {} has another note\n", text::short_id(id))
+    let told = Labelled {
+        snapshot,
+        recovered: recovered_json(&recovered),
+    };
+    session.output.put(&told, || {
+        let now = format!("snapshot {} has another note\n", text::short_id(id));
+        recovered_text(&recovered) + &now
     })?;
     Ok(())
 }
@@ -101,7 +116,7 @@ pub(super) fn pin(session: &mut Session, arguments: PinArguments) -> Result<(), 
         .transpose()?;
     let details = BTreeMap::from([("reason".to_owned(), arguments.reason.clone())]);
     let mut number = 0;
-    change(
+    let (_, recovered) = change(
         &opened,
         id,
         arguments.of.wait,
@@ -115,6 +130,7 @@ pub(super) fn pin(session: &mut Session, arguments: PinArguments) -> Result<(), 
         &Pinned {
             snapshot,
             pin: number,
+            recovered: recovered_json(&recovered),
         },
         || {
             let until = expires.map_or_else(
@@ -122,10 +138,11 @@ pub(super) fn pin(session: &mut Session, arguments: PinArguments) -> Result<(), 
                 |time| format!("until {}", text::local_time(time, &jiff::tz::TimeZone::system())),
             );
             let short = text::short_id(id);
-            format!(
+            let now = format!(
                 "snapshot {short} is kept {until}\nto remove the pin: cairn unpin {} {short} {number}\n",
                 opened.named
-            )
+            );
+            recovered_text(&recovered) + &now
         },
     )?;
     Ok(())
@@ -165,9 +182,9 @@ pub(super) fn unpin(session: &mut Session, arguments: UnpinArguments) -> Result<
     }
     let told: Vec<String> = numbers.iter().map(ToString::to_string).collect();
     let details = BTreeMap::from([("pins".to_owned(), told.join(" "))]);
-    let mut removed = Vec::new();
+    let (mut removed, mut recovered) = (Vec::new(), Vec::new());
     if !numbers.is_empty() {
-        change(
+        (_, recovered) = change(
             &opened,
             id,
             arguments.of.wait,
@@ -182,8 +199,14 @@ pub(super) fn unpin(session: &mut Session, arguments: UnpinArguments) -> Result<
     }
     let snapshot = opened.snapshot(id)?;
     let count = removed.len();
-    session.output.put(&Unpinned { snapshot, removed }, || {
-        format!("removed {count} pins of snapshot {}\n", text::short_id(id))
+    let told = Unpinned {
+        snapshot,
+        removed,
+        recovered: recovered_json(&recovered),
+    };
+    session.output.put(&told, || {
+        let now = format!("removed {count} pins of snapshot {}\n", text::short_id(id));
+        recovered_text(&recovered) + &now
     })?;
     Ok(())
 }
@@ -207,31 +230,21 @@ pub(in crate::command) fn missing(what: &str) -> Failure {
     }
 }
 
-/// Changes labels under the lease, and notes it in the audit log.
+/// Changes labels under the lease. Also tells what was put right before.
 fn change(
     opened: &Opened,
     id: SnapshotId,
     wait_seconds: u64,
     (event, details): (AuditEvent, BTreeMap<String, String>),
     change: impl FnOnce(&mut Labels),
-) -> Result<Labels, Failure> {
-    let repository = &opened.repository;
+) -> Result<(Labels, Vec<Recovered>), Failure> {
     let watch = Watch::start(None)?;
-    let wait = Duration::from_secs(wait_seconds);
-    let lease = repository.lease("labels", wait, watch.progress().cancel_flag())?;
-    let labels = repository.change_labels(&lease, id, change)?;
-    let entry = AuditEntry {
+    let request = LabelRequest {
+        snapshot: id,
         event,
-        snapshot: Some(id),
         details,
+        wait: Duration::from_secs(wait_seconds),
     };
-    // The labels are changed: that nobody wrote it down does not undo them.
-    if let Err(error) = repository.audit(&lease, entry) {
-        eprintln!(
-            "cairn: the audit log does not tell of this: {}",
-            crate::failure::chain(&error)
-        );
-    }
-    lease.release()?;
-    Ok(labels)
+    let changed = change_labels(&opened.repository, &tools(), &request, change, watch.progress())?;
+    Ok(changed)
 }

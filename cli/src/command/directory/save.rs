@@ -4,22 +4,24 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cairn_api::convert;
+use cairn_api::{ApiError, convert, proto};
+use cairn_snapshot::operations::recover::Recovered as WasRecovered;
 use cairn_snapshot::operations::save::{SaveRequest, Saved, save};
-use cairn_snapshot::repository::config::Config;
+use cairn_snapshot::repository::RequestKey;
+use cairn_snapshot::repository::config::{Compression, Config};
+use cairn_snapshot::repository::idempotency::save_description;
 use cairn_snapshot::repository::templates::{Filled, Moment};
-use cairn_snapshot::repository::text::escape;
-use cairn_snapshot::repository::{Descriptor, RequestKey};
-use cairn_types::Tag;
+use cairn_snapshot::repository::text::unescape;
 use serde::Serialize;
 
-use super::{Opened, WAIT_SECONDS, engine, open, recovered_json, recovered_text, tools};
+use super::daemon::{Asked, seconds};
+use super::{Opened, WAIT_SECONDS, engine, engine_variable, open, recovered_json, recovered_text, tools};
 use crate::arguments::SnapshotArguments;
 use crate::command::Session;
 use crate::failure::{DirectoryFailure, DirectoryReason, Failure};
-use crate::json::directory::{DirectorySnapshot, Losses, Recovered};
-use crate::text;
+use crate::json::directory::{DirectorySnapshot, Recovered, recovered_of, save_outcome};
 use crate::watch::Watch;
+use crate::{system, text};
 
 #[derive(Serialize)]
 struct Told {
@@ -52,7 +54,9 @@ pub(in crate::command) fn run(
     request.paths = opened.paths(&options.paths)?;
     request.template.clone_from(&options.template);
     if let Some(key) = &options.key {
-        request.key = Some(RequestKey::new(key, &description(&request)?)?);
+        let template = request.template.as_deref();
+        let description = save_description(&request.note, &request.tags, template, &request.paths);
+        request.key = Some(RequestKey::new(key, &description)?);
     }
     if let Some(filled) = &filled {
         if request.note.is_empty() {
@@ -78,35 +82,79 @@ pub(in crate::command) fn run(
         Saved::Existing(descriptor) => ("existing", descriptor.id),
         Saved::Unchanged(id) => ("unchanged", *id),
     };
+    let snapshot = opened.snapshot(id)?;
+    tell(session, &opened.shown(), outcome, snapshot, &recovered)
+}
+
+/// The same by the daemon.
+pub(in crate::command) async fn by_daemon(
+    session: &mut Session,
+    directory: Option<PathBuf>,
+    arguments: SnapshotArguments,
+) -> Result<(), Failure> {
+    let SnapshotArguments {
+        target: _,
+        note,
+        tags,
+        directory: options,
+    } = arguments;
+    convert::tags(&tags)?;
+    let mut asked = Asked::connect(session, directory).await?;
+    let request = proto::SaveDirectoryRequest {
+        repository: Some(asked.reference()),
+        note,
+        tags,
+        template: options.template,
+        engine: options.engine,
+        engine_default: engine_variable(),
+        paths: asked.paths(&options.paths)?,
+        key: options.key,
+        skip_unchanged: options.skip_unchanged,
+        wait_seconds: Some(seconds(options.wait.unwrap_or(WAIT_SECONDS))),
+        actor: Some(system::actor()),
+        collect: false,
+        compression: options.compression.map(words),
+    };
+    let begun = asked.client.directories.save(request).await?.into_inner();
+    let ended = asked.follow(session, begun.operation).await?;
+    let Some(proto::operation::Result::DirectorySaved(result)) = ended.result else {
+        return Err(ApiError::missing_field("the result").into());
+    };
+    let outcome = save_outcome(result.outcome()).ok_or_else(|| ApiError::missing_field("the outcome"))?;
+    let recovered = recovered_of(&result.recovered)?;
+    let snapshot = result
+        .snapshot
+        .ok_or_else(|| ApiError::missing_field("the snapshot"))?;
+    let snapshot = DirectorySnapshot::try_from(snapshot)?;
+    tell(session, &asked.shown(), outcome, snapshot, &recovered)
+}
+
+/// A compression as the daemon takes it.
+fn words(compression: Compression) -> String {
+    match compression {
+        Compression::None => "none".to_owned(),
+        Compression::Zstd(level) => format!("zstd:{level}"),
+        Compression::Gzip(level) => format!("gzip:{level}"),
+    }
+}
+
+/// Prints what came of a save of the directory `shown`.
+fn tell(
+    session: &mut Session,
+    shown: &str,
+    outcome: &'static str,
+    snapshot: DirectorySnapshot,
+    recovered: &[WasRecovered],
+) -> Result<(), Failure> {
     let told = Told {
         outcome,
-        snapshot: opened.snapshot(id)?,
-        recovered: recovered_json(&recovered),
+        snapshot,
+        recovered: recovered_json(recovered),
     };
     session.output.put(&told, || {
-        recovered_text(&recovered) + &saved_text(&opened, &saved)
+        recovered_text(recovered) + &saved_text(shown, outcome, &told.snapshot)
     })?;
     Ok(())
-}
-
-/// What is asked for with a key, before a template fills it with times: the same key with another request is noticed.
-#[derive(Serialize)]
-struct Asked<'a> {
-    note: &'a str,
-    tags: Vec<&'a str>,
-    template: Option<&'a str>,
-    paths: Vec<String>,
-}
-
-/// The same as bytes, which must be the same in all versions.
-fn description(request: &SaveRequest) -> Result<Vec<u8>, Failure> {
-    let asked = Asked {
-        note: &request.note,
-        tags: request.tags.iter().map(Tag::as_str).collect(),
-        template: request.template.as_deref(),
-        paths: request.paths.iter().map(|path| escape(path.as_bytes())).collect(),
-    };
-    Ok(serde_json::to_vec(&asked).map_err(std::io::Error::from)?)
 }
 
 /// A template with its placeholders filled.
@@ -132,63 +180,49 @@ fn fill(opened: &Opened, config: &Config, name: &str) -> Result<Filled, Failure>
     })
 }
 
-fn saved_text(opened: &Opened, saved: &Saved) -> String {
-    match saved {
-        Saved::New(descriptor) => {
-            format!(
-                "took snapshot {} of {}\n{}",
-                descriptor.id,
-                opened.shown(),
-                details(descriptor)
-            )
-        }
-        Saved::Existing(descriptor) => {
-            format!(
-                "snapshot {} of {} was taken with this key before\n",
-                descriptor.id,
-                opened.shown()
-            )
-        }
-        Saved::Unchanged(id) => format!("nothing has changed since snapshot {id} of {}\n", opened.shown()),
+fn saved_text(shown: &str, outcome: &str, snapshot: &DirectorySnapshot) -> String {
+    let id = &snapshot.id;
+    match outcome {
+        "new" => format!("took snapshot {id} of {shown}\n{}", details(snapshot)),
+        "existing" => format!("snapshot {id} of {shown} was taken with this key before\n"),
+        _ => format!("nothing has changed since snapshot {id} of {shown}\n"),
     }
 }
 
 /// What a new snapshot consists of, and what a person should know of it.
-fn details(descriptor: &Descriptor) -> String {
-    let counts = &descriptor.counts;
+fn details(snapshot: &DirectorySnapshot) -> String {
+    let counts = &snapshot.counts;
     let mut told = format!(
         "  {} files and {} directories, {}; engine {}\n",
         counts.files,
         counts.directories,
         text::size(counts.bytes),
-        descriptor.engine.used
+        snapshot.engine.used.as_deref().unwrap_or_default()
     );
-    for degraded in &descriptor.engine.degraded {
+    for degraded in &snapshot.engine.degraded {
         told.push_str(&format!(
             "  not {}: {}\n",
             degraded.from,
             text::line(&degraded.reason)
         ));
     }
-    for line in Losses::from(&descriptor.losses).lines() {
+    for line in snapshot.losses.lines() {
         told.push_str(&format!("  {line}\n"));
     }
-    let torn = &descriptor.torn;
+    let torn = &snapshot.torn;
     if torn.count > 0 {
-        let first = torn
-            .paths
-            .first()
-            .map_or_else(String::new, |path| text::path(path.as_bytes()));
+        let first = torn.paths.first().and_then(|path| unescape(path));
+        let first = first.map_or_else(String::new, |path| text::path(&path));
         let more = if torn.count > 1 { " and others" } else { "" };
         told.push_str(&format!(
             "  {} files changed while they were read, and may be neither old nor new: {first}{more}\n",
             torn.count
         ));
     }
-    if descriptor.vanished > 0 {
+    if snapshot.vanished > 0 {
         told.push_str(&format!(
             "  {} entries vanished while the directory was read\n",
-            descriptor.vanished
+            snapshot.vanished
         ));
     }
     told

@@ -1,5 +1,6 @@
 //! `cairn verify`: every byte of snapshots is read.
 
+use cairn_api::{ApiError, proto};
 use cairn_snapshot::archive::Progress;
 use cairn_snapshot::operations::OperationError;
 use cairn_snapshot::operations::verify::{Verification, VerifyRequest, verify};
@@ -8,9 +9,11 @@ use cairn_snapshot::repository::text::escape;
 use cairn_types::{ErrorKind, SnapshotId};
 use serde::Serialize;
 
-use super::{Opened, open};
+use super::daemon::Asked;
+use super::{Opened, open, warnings_text};
 use crate::arguments::VerifyArguments;
 use crate::command::Session;
+use crate::command::snapshot::short;
 use crate::failure::{Failure, chain};
 use crate::target::Target;
 use crate::text;
@@ -32,6 +35,7 @@ struct Snapshot {
     damaged: u64,
     damage: Vec<Damage>,
     error: Option<String>,
+    warnings: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -62,22 +66,67 @@ pub(super) fn run(session: &mut Session, arguments: VerifyArguments) -> Result<(
         verified: Vec::new(),
         damaged: 0,
     };
-    let mut shown = String::new();
     for id in ids {
         let (snapshot, damaged) = one(&opened, id, request, watch.progress())?;
         told.damaged += damaged;
-        shown.push_str(&snapshot_text(id, &snapshot));
         told.verified.push(snapshot);
     }
     drop(watch);
+    tell(session, &told, &opened.named)
+}
+
+/// The same by the daemon.
+pub(super) async fn by_daemon(session: &mut Session, arguments: VerifyArguments) -> Result<(), Failure> {
+    let mut asked = Asked::connect(session, Target::directory(arguments.target)?).await?;
+    let references = match arguments.all {
+        true => Vec::new(),
+        false => vec![arguments.reference.unwrap_or_else(|| "latest".to_owned())],
+    };
+    let request = proto::VerifyDirectoryRequest {
+        repository: Some(asked.reference()),
+        references,
+        bytes_per_second_max: arguments.rate,
+    };
+    let begun = asked.client.directories.verify(request).await?.into_inner();
+    let ended = asked.follow(session, begun.operation).await?;
+    let Some(proto::operation::Result::DirectoryVerified(result)) = ended.result else {
+        return Err(ApiError::missing_field("the result").into());
+    };
+    let told = Told {
+        damaged: result.damaged,
+        verified: result.verified.into_iter().map(Snapshot::from).collect(),
+    };
+    tell(session, &told, &asked.named)
+}
+
+impl From<proto::DirectoryVerified> for Snapshot {
+    fn from(found: proto::DirectoryVerified) -> Self {
+        let damage = found.damage.into_iter().map(|damage| Damage {
+            path: escape(&damage.path),
+            what: damage.what,
+        });
+        Snapshot {
+            snapshot: found.snapshot,
+            files: found.files,
+            bytes: found.bytes,
+            first_read: found.first_read,
+            tree_hash: found.tree_hash,
+            damaged: found.damaged,
+            damage: damage.collect(),
+            error: found.error,
+            warnings: found.warnings,
+        }
+    }
+}
+
+/// Prints what was found.
+fn tell(session: &mut Session, told: &Told, named: &str) -> Result<(), Failure> {
+    let mut shown: String = told.verified.iter().map(snapshot_text).collect();
     let damages = told.damaged;
     if told.verified.is_empty() {
-        shown.push_str(&format!(
-            "no snapshots; to take one: cairn snapshot {}\n",
-            opened.named
-        ));
+        shown.push_str(&format!("no snapshots; to take one: cairn snapshot {named}\n"));
     }
-    session.output.put(&told, || shown)?;
+    session.output.put(told, || shown)?;
     match damages {
         0 => Ok(()),
         damages => Err(Failure::DamageFound {
@@ -109,6 +158,7 @@ fn one(
                 damaged: 0,
                 damage: Vec::new(),
                 error: Some(chain(&error)),
+                warnings: Vec::new(),
             };
             Ok((snapshot, 1))
         }
@@ -139,27 +189,33 @@ fn verified(id: SnapshotId, found: Verification) -> Snapshot {
         damaged: found.damaged,
         damage: damage.collect(),
         error: None,
+        warnings: found.warnings,
     }
 }
 
-fn snapshot_text(id: SnapshotId, snapshot: &Snapshot) -> String {
-    let id = text::short_id(id);
+fn snapshot_text(snapshot: &Snapshot) -> String {
+    let id = short(&snapshot.snapshot);
     if let Some(error) = &snapshot.error {
         return format!("{id}  damaged: {error}\n");
     }
     let read = format!("{} files, {}", snapshot.files, text::size(snapshot.bytes));
     if snapshot.damaged == 0 {
-        let first = match snapshot.first_read {
-            0 => String::new(),
-            first => {
+        let first = match (snapshot.first_read, snapshot.warnings.is_empty()) {
+            (0, _) => String::new(),
+            (first, true) => {
                 format!("; {first} files were read for the first time, their hashes are known from now on")
             }
+            (first, false) => format!("; {first} files were read for the first time"),
         };
-        return format!("{id}  whole: {read}{first}\n");
+        return format!(
+            "{id}  whole: {read}{first}\n{}",
+            warnings_text(&snapshot.warnings)
+        );
     }
     let mut told = format!("{id}  damaged: {} of {read}\n", snapshot.damaged);
     for damage in &snapshot.damage {
         told.push_str(&format!("  {}: {}\n", damage.path, text::line(&damage.what)));
     }
+    told.push_str(&warnings_text(&snapshot.warnings));
     told
 }

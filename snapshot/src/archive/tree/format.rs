@@ -13,7 +13,7 @@ const LEAF: u8 = 0xC1;
 const REFERENCES: u8 = 0xC2;
 const LAYOUT: u8 = 1;
 /// Most levels above the leaves: more than any tree has.
-pub(super) const HEIGHT_MAX: u8 = 16;
+pub(crate) const HEIGHT_MAX: u8 = 16;
 
 const NODE: u8 = 0;
 const ENTRY: u8 = 1;

@@ -122,6 +122,17 @@ pub fn read_leaf<S: NodeSource>(
     format::read_leaf(&bytes).map_err(damaged(leaf.chunk))
 }
 
+/// What a chunk above the leaves refers to.
+pub(crate) fn read_references<S: NodeSource>(
+    source: &S,
+    node: &NodeReference,
+) -> Result<Vec<NodeReference>, TreeReadError<S::Error>> {
+    let bytes = source
+        .fetch(&node.chunk, node.length)
+        .map_err(TreeReadError::Fetch)?;
+    format::read_references(&bytes).map_err(damaged(node.chunk))
+}
+
 /// The records of a tree from a key on, in order.
 pub struct Records<'a, S> {
     leaves: Leaves<'a, S>,

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cairn_types::ErrorKind;
 use rustix::fs::{AtFlags, linkat, renameat, unlinkat};
 use rustix::io::Errno;
 
@@ -17,7 +18,7 @@ use crate::directory::RelativePath;
 use crate::directory::beneath::{c_name, open_directory};
 use crate::directory::place::{Before, Losses, PlaceError, PlaceOptions, Placer};
 use crate::operations::OperationError;
-use crate::repository::Lease;
+use crate::repository::{Lease, Repository};
 
 /// What directories that were in the way are called, behind their name.
 const ASIDE: &[u8] = b".jvs-kept";
@@ -63,6 +64,7 @@ fn is_refusal(error: &io::Error) -> bool {
 
 /// Takes steps in a workspace.
 pub(super) struct Swapper<'a> {
+    repository: &'a Repository,
     root: BorrowedFd<'a>,
     staging: BorrowedFd<'a>,
     placer: Placer,
@@ -74,9 +76,15 @@ pub(super) struct Swapper<'a> {
 }
 
 impl<'a> Swapper<'a> {
-    pub fn new(root: BorrowedFd<'a>, staging: BorrowedFd<'a>, again: bool) -> Result<Self, OperationError> {
+    pub fn new(
+        repository: &'a Repository,
+        staging: BorrowedFd<'a>,
+        again: bool,
+    ) -> Result<Self, OperationError> {
+        let root = repository.workspace();
         let own = root.try_clone_to_owned().map_err(OperationError::staging)?;
         Ok(Swapper {
+            repository,
             root,
             staging,
             placer: Placer::new(own, PlaceOptions::default()).map_err(OperationError::staging)?,
@@ -96,6 +104,7 @@ impl<'a> Swapper<'a> {
         progress: &Progress,
     ) -> Result<Swapped, OperationError> {
         let (mut refused, mut first_refused) = (0, None);
+        lease.check()?;
         let mut looked = Instant::now();
         for step in steps {
             let step = step.map_err(OperationError::staging)?;
@@ -104,7 +113,15 @@ impl<'a> Swapper<'a> {
                 lease.check()?;
                 looked = Instant::now();
             }
-            match self.take(&step.path, &step.action) {
+            let taken = match self.take(&step.path, &step.action) {
+                Err(error)
+                    if error.kind() == ErrorKind::NoSpace && self.repository.control().spend_reserve() =>
+                {
+                    self.take(&step.path, &step.action)
+                }
+                taken => taken,
+            };
+            match taken {
                 Ok(()) => {}
                 Err(error) if is_refusal(&error.source) => {
                     tracing::warn!(path = %step.path, error = %error.source, "a step of a restore is left out");

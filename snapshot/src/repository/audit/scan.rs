@@ -15,6 +15,8 @@ use crate::directory::Digest;
 /// Most places of damage that are told; further ones are counted.
 pub const DAMAGE_SHOWN_MAX: usize = 100;
 
+const TORN: &str = "it is torn or too long";
+
 /// What the audit log is like.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuditReport {
@@ -48,6 +50,8 @@ pub struct AuditDamage {
     pub offset: u64,
     /// What is wrong.
     pub what: &'static str,
+    /// The last bytes of a file, without a line feed: of an append that was interrupted, most likely. The next one passes them over.
+    pub is_torn: bool,
     /// A later record says that these bytes were passed over: the end of an append that was interrupted, most likely.
     pub is_known: bool,
 }
@@ -144,7 +148,7 @@ impl Chain<'_> {
             self.since.update(bytes);
             let what = match bytes.ends_with(b"\n") {
                 true => "it is no whole record",
-                false => "it is torn or too long",
+                false => TORN,
             };
             self.damage(line, offset, what);
             return;
@@ -185,6 +189,7 @@ impl Chain<'_> {
                 line,
                 offset,
                 what,
+                is_torn: what == TORN,
                 is_known: false,
             });
         }

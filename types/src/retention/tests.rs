@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use cairn_types::{SnapshotId, Tag, Timestamp};
 use jiff::tz::TimeZone;
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
 use super::{Decision, Facts, Policy, Protection, Reason, decide, fits};
+use crate::{SnapshotId, Tag, Timestamp};
 
 const NOW: i64 = 1_795_219_200; // Saturday, 2026-11-21T00:00:00Z.
 const HOUR: i64 = 3600;
@@ -469,4 +469,18 @@ proptest! {
         other.sort_unstable();
         prop_assert_eq!(one, other);
     }
+}
+
+#[test]
+fn so_many_of_the_last_are_always_kept() {
+    let all = ages(&[50 * DAY, 40 * DAY, 30 * DAY, 20 * DAY]);
+    let policy = Policy {
+        minimum_count: 3,
+        maximum_count: 1,
+        ..Policy::default()
+    };
+    let decision = decide(&all, &policy, now(), &TimeZone::UTC);
+    assert_eq!(kept(&decision), [2, 3, 4]);
+    assert_eq!(decision.over_count, 2);
+    assert_eq!(decision.verdicts[1].reasons[0], Reason::MinimumCount);
 }
