@@ -95,6 +95,9 @@ impl Exit {
             | Reason::DirectoryNotRegistered
             | Reason::WorkspaceMissing
             | Reason::PlanNotFound
+            | Reason::SnapshotGone
+            | Reason::WorkspaceGone
+            | Reason::RestoreNotFound
             | Reason::NotFound => Exit::NotFound,
             Reason::WorkspaceExists
             | Reason::WorkspaceHasSnapshots
@@ -114,6 +117,12 @@ impl Exit {
             | Reason::KeyReused
             | Reason::PlanStale
             | Reason::SnapshotProtected
+            | Reason::KeyDeleted
+            | Reason::LedgerFull
+            | Reason::Fenced
+            | Reason::InstanceChanged
+            | Reason::OperationRunning
+            | Reason::WorkspaceOwned
             | Reason::Conflict => Exit::Conflict,
             Reason::WorkspaceNameInvalid
             | Reason::ExportPolicyInvalid
@@ -128,12 +137,16 @@ impl Exit {
             | Reason::OperationAmbiguous
             | Reason::LimitExceeded
             | Reason::EngineUnknown
+            | Reason::KeyInvalid
+            | Reason::FenceInvalid
+            | Reason::BackingInvalid
+            | Reason::PageInvalid
             | Reason::Invalid => Exit::Invalid,
-            Reason::DaemonUnreachable | Reason::ShuttingDown => Exit::Unreachable,
+            Reason::DaemonUnreachable | Reason::ShuttingDown | Reason::NodeDraining => Exit::Unreachable,
             Reason::NoSpace | Reason::StoreFull => Exit::NoSpace,
             Reason::StoreDamaged | Reason::ArchiveDamaged | Reason::RepositoryDamaged => Exit::Damaged,
             Reason::NotARepository => Exit::NotARepository,
-            Reason::DirectoryNotAllowed | Reason::AccessDenied => Exit::Denied,
+            Reason::DirectoryNotAllowed | Reason::AccessDenied | Reason::PeerDenied => Exit::Denied,
             Reason::RepositoryFormat => Exit::Format,
             Reason::RepositoryBusy | Reason::LeaseLost => Exit::Busy,
             Reason::EngineUnavailable => Exit::EngineUnavailable,

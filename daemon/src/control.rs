@@ -266,11 +266,17 @@ pub enum Refused {
         error: Box<ApiError>,
     },
     /// The plain directories refused.
-    #[error(transparent)]
-    Directories(#[from] DirectoriesError),
+    #[error("{0}")]
+    Directories(#[source] Box<DirectoriesError>),
     /// The volumes refused.
     #[error(transparent)]
     Volumes(#[from] ControlError),
+}
+
+impl From<DirectoriesError> for Refused {
+    fn from(error: DirectoriesError) -> Self {
+        Refused::Directories(Box::new(error))
+    }
 }
 
 impl Refused {

@@ -200,7 +200,6 @@ impl Statistics {
             let metric = family.encode_family(&labels)?;
             ConstGauge::new(now - timestamp(last).seconds()).encode(metric)?;
         }
-        drop(family);
         let mut family = encoder.encode_descriptor(
             "schedule_lag_seconds",
             "How long the snapshot is overdue that the schedule of a Workspace asks for next; 0 if it is not",

@@ -1,6 +1,6 @@
 //! `cargo run -p cairn-xtask -- deploy [--write]`: what is installed into clusters has one source, the Helm chart. The manifests of
 //! `deploy/kustomize` and `deploy/install.yaml` are rendered from it (`--write`), and this checks that they are fresh, that helm, kustomize,
-//! kubectl and install.yaml give the same objects, that dashboards and alerts name only metrics that the code has, that no image's tag moves, and that nothing asks for rights that it must not have.
+//! kubectl and install.yaml give the same objects, that dashboards and alerts name only metrics that the code has, that programs understand what they are told, that no image's tag moves, and that nothing asks for rights that it must not have.
 //!
 //! The programs come from `xtask/scripts/deps.sh deploy`. Where one is missing, what needs it is left out, loudly; with `CI=true` that is a
 //! failure. Nothing here talks to a cluster.
@@ -8,6 +8,7 @@
 mod compare;
 mod images;
 mod metrics;
+mod programs;
 mod render;
 mod security;
 #[cfg(test)]
@@ -88,7 +89,8 @@ pub fn check(root: &Path) -> anyhow::Result<Vec<String>> {
         findings.extend(render::lint(root, helm)?);
         // Every option at once: whatever it renders must be objects.
         let everything = render::everything(root, helm, Some("everything-values.yaml"))?;
-        compare::objects(&everything).context("everything-values.yaml")?;
+        let objects = compare::objects(&everything).context("everything-values.yaml")?;
+        findings.extend(programs::check(root, &objects)?);
     }
     for overlay in &OVERLAYS {
         findings.extend(same_objects(root, &tools, overlay)?);

@@ -122,7 +122,10 @@ pub fn run(arguments: &ArchiveArguments) -> anyhow::Result<()> {
     let (done, mut finished) = tokio::sync::oneshot::channel();
     std::thread::Builder::new()
         .name("comparison".to_owned())
-        .spawn(move || done.send(comparison.run()))?;
+        .spawn(move || {
+            // Nobody waits for it any more after a second signal.
+            let _ = done.send(comparison.run());
+        })?;
     let table = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

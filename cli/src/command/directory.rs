@@ -63,6 +63,7 @@ pub(super) fn is_for_daemon(command: &DirectoryCommand) -> bool {
         }
         DirectoryCommand::Init(_)
         | DirectoryCommand::ImportJvs(_)
+        | DirectoryCommand::View(_)
         | DirectoryCommand::Preview { .. }
         | DirectoryCommand::Tag(_)
         | DirectoryCommand::Note(_)

@@ -491,6 +491,8 @@ fn of_chunks(error: &ChunksError) -> DirectoryReason {
     match error {
         ChunksError::Cancelled => DirectoryReason::Cancelled,
         ChunksError::Archive(error) => of_archive(error),
+        // Its snapshot exists: a chunk that is not found is lost.
+        ChunksError::Data { .. } if error.kind() == ErrorKind::NotFound => DirectoryReason::StoreDamaged,
         ChunksError::Data { .. } => of_store(error.kind()),
         error => of_kind(error.kind()),
     }

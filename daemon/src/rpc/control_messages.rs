@@ -295,7 +295,6 @@ pub(super) fn restore(managed: &ManagedRestore) -> proto::ManagedRestore {
         state: state(managed.state),
         safety: managed.safety.map(|id| id.to_string()),
         ended: (managed.state == ManagedState::Ready).then(|| timestamp_message(managed.ended)),
-        ..proto::ManagedRestore::default()
     }
 }
 

@@ -157,6 +157,7 @@ fn recovered(recovered: &Recovered) -> proto::DirectoryRecovered {
             restore(proto::DirectoryRecovery::RestoreFinished, id, safety)
         }
         Recovered::RestoreLost(id, safety) => restore(proto::DirectoryRecovery::RestoreLost, id, safety),
+        Recovered::RestoreWaits(id) => restore(proto::DirectoryRecovery::RestoreWaits, id, &None),
         Recovered::StateCompleted => other(proto::DirectoryRecovery::StateCompleted, None),
         Recovered::ResidueRemoved(removed) => other(proto::DirectoryRecovery::ResidueRemoved, Some(*removed)),
     }

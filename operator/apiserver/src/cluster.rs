@@ -61,10 +61,7 @@ enum Ownership {
     /// From the difference to the live object.
     Follows,
     /// It is settled in the new object.
-    Settled {
-        /// Whether new times of managers alone are a change.
-        times_count: bool,
-    },
+    Settled,
 }
 
 /// What a write led to.
@@ -386,20 +383,12 @@ impl Cluster {
         }
         let time = clock::seconds(options.now);
         let writer = self.writer(kind, subresource, options, &time);
-        // The real server sees a change when a quantity is written otherwise than it is kept.
-        let ownership = Ownership::Settled {
-            times_count: !kind.custom && prune::has_loose_quantity(&kind.schema, &config),
-        };
         if !kind.custom {
             prune::normalise(&kind.schema, &mut config);
         }
         match live {
             Some(live) => {
-                let touch = ownership == Ownership::Settled { times_count: true };
                 let mut merged = managers::apply(&kind.schema, &live, &config, writer, force)?;
-                if touch {
-                    managers::touch(&mut merged, writer);
-                }
                 let version = text(&config, &["metadata", "resourceVersion"]);
                 let uid = text(&config, &["metadata", "uid"]);
                 for (field, value) in [("resourceVersion", version), ("uid", uid)] {
@@ -408,7 +397,15 @@ impl Cluster {
                     }
                 }
                 let dropped = decode(kind, &mut merged, options)?;
-                self.replace(kind, &live, merged, subresource, ownership, dropped, options)
+                self.replace(
+                    kind,
+                    &live,
+                    merged,
+                    subresource,
+                    Ownership::Settled,
+                    dropped,
+                    options,
+                )
             }
             None => {
                 if !subresource.is_empty() {
@@ -487,8 +484,7 @@ impl Cluster {
         }
         generation(kind, live, &mut new);
         self.validate(kind, &new, Some(live))?;
-        let times_count = ownership == Ownership::Settled { times_count: true };
-        if new == *live || (object::same_content(live, &new) && !times_count) {
+        if object::same_content(live, &new) {
             return Ok(Outcome {
                 object: live.clone(),
                 created: false,

@@ -1,8 +1,9 @@
 //! What is done for a Snapshot, one step at a time, and what its status says.
 //!
-//! 1. The finalizer. 2. The node of its Workspace, written into the status before a daemon hears of it, so that all repetitions ask the same daemon. 3. The
-//! daemon takes it under a key that follows from the object's uid: however often it is asked, it is taken once. 4. What else was asked for: verifying, and a
-//! new Workspace that begins with it.
+//! 1. The finalizer.
+//! 2. The node of its Workspace, written into the status before a daemon hears of it, so that all repetitions ask the same daemon.
+//! 3. The daemon takes it under a key that follows from the object's uid: however often it is asked, it is taken once.
+//! 4. What else was asked for: verifying, and a new Workspace that begins with it.
 //!
 //! What was taken is not asked for again, unless note or tags have changed.
 

@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use cairn_apiserver::cluster::controllers::Controllers;
 use cairn_apiserver::server::Background;
-use cairn_apiserver::{ApiServer, Settings as ServerSettings, User};
+use cairn_apiserver::{ApiServer, Controllers, Settings as ServerSettings, User};
 use cairn_operator::assembly::{Handle, Operator, Parts};
 use cairn_operator::plan::PlanSettings;
 use cairn_operator::runtime::lease::{Leadership, LeaseSettings};
@@ -165,10 +164,6 @@ impl Bench {
             changed,
             observer,
         }
-    }
-
-    pub fn client(&self) -> kube::Client {
-        kube::Client::new(self.server.service(User::admin()), TEAM)
     }
 
     /// Starts an operator that leads at once.

@@ -18,6 +18,7 @@ use super::snapshots::{open, payload};
 use crate::archive::{Phase, Progress};
 use crate::causes::with_causes;
 use crate::directory::{Body, Digest, Record, RelativePath};
+use crate::engine::chunks::ChunksError;
 use crate::manifest::{ManifestOptions, ManifestReader, ManifestWriter};
 use crate::repository::verified::{FAULT_BYTES_MAX, FAULTS_MAX};
 use crate::repository::{self, Area, Descriptor, Outcome, Repository, RepositoryError, text};
@@ -326,6 +327,12 @@ fn check_file(
             }
         }
         Err(OperationError::Payload { source, .. }) => source.to_string(),
+        // A pack that is damaged, or that nobody knows any more: so is this file, and others need not be.
+        Err(OperationError::Chunks(ChunksError::Data { source, .. }))
+            if matches!(source.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) =>
+        {
+            with_causes(&source)
+        }
         Err(error) => return Err(error),
     };
     found.damaged += 1;

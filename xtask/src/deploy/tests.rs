@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{check, compare, images, metrics, render, root, security, values};
+use super::{check, compare, images, metrics, programs, render, root, security, values};
 
 #[test]
 fn what_is_installed_is_consistent() {
@@ -129,4 +129,22 @@ fn pods_that_ask_for_too_much_are_found() {
     let pod = json!({"spec": {"template": {"spec": {"hostNetwork": true, "containers": [
         {"name": "c", "securityContext": {"privileged": true}}]}}}});
     assert_eq!(security::workload("w", &pod).len(), 10);
+}
+
+#[test]
+fn what_a_program_does_not_understand_is_found() {
+    let object = json!({"spec": {"template": {"spec": {"containers": [
+        {"args": ["run", "--log-json", "--nonsense=1"], "env": [{"name": "CAIRN_LOG"}, {"name": "CAIRN_X"}, {"name": "HOME"}]}]}}}});
+    let source = "#[arg(long, env = \"CAIRN_LOG\")]\npub log_json: bool,\n";
+    assert_eq!(
+        programs::unknown("p", &object, source),
+        ["p knows no --nonsense", "p knows no CAIRN_X"]
+    );
+}
+
+#[test]
+fn keys_of_configurations_are_found() {
+    let text = "a = 1\n# Words = of a comment\n[t]\n#b = \"x\"\n#[[u.v]]\n#c_d = 2\n";
+    let found: Vec<String> = programs::keys(text).into_iter().collect();
+    assert_eq!(found, [".a", "t.b", "u.v.c_d"]);
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cairn_api::{ApiError, convert, proto};
 use cairn_snapshot::directory::RelativePath;
+use cairn_snapshot::directory::beneath::open_entry;
 use cairn_snapshot::operations::OperationError;
 use cairn_snapshot::operations::live::Difference;
 use cairn_snapshot::operations::materialize::{Materialized, materialize};
@@ -250,11 +251,10 @@ fn tell_with(
     Ok(())
 }
 
-/// A path that is neither in the snapshot nor in the directory is a mistake.
+/// A path that is neither in the snapshot nor in the directory is a mistake. What is behind a link is in neither.
 fn check(opened: &Opened, descriptor: &Descriptor, path: &RelativePath) -> Result<(), Failure> {
     let held = manifest(&opened.repository, descriptor)?.find(path)?.is_some();
-    let whole = opened.repository.workspace_path().join(path.as_path());
-    match held || whole.symlink_metadata().is_ok() {
+    match held || open_entry(opened.repository.workspace(), path).is_ok() {
         true => Ok(()),
         false => Err(OperationError::NoPath { path: path.clone() }.into()),
     }

@@ -130,6 +130,9 @@ pub fn recovered_of(messages: &[proto::DirectoryRecovered]) -> Result<Vec<WasRec
             proto::DirectoryRecovery::RestoreLost => {
                 WasRecovered::RestoreLost(id(message.snapshot.as_ref())?, safety()?)
             }
+            proto::DirectoryRecovery::RestoreWaits => {
+                WasRecovered::RestoreWaits(id(message.snapshot.as_ref())?)
+            }
             proto::DirectoryRecovery::StateCompleted => WasRecovered::StateCompleted,
             proto::DirectoryRecovery::ResidueRemoved => {
                 WasRecovered::ResidueRemoved(message.removed.unwrap_or_default())

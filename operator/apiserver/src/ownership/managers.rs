@@ -291,20 +291,6 @@ pub fn apply(
     Ok(merged)
 }
 
-/// Gives the applier's entry the present time.
-pub fn touch(object: &mut Value, writer: Writer<'_>) {
-    let mut managers = read(object);
-    for manager in &mut managers {
-        if manager.operation == Operation::Apply
-            && manager.name == writer.name
-            && manager.subresource == writer.subresource
-        {
-            manager.time = writer.time.to_owned();
-        }
-    }
-    write(object, managers);
-}
-
 /// Removes what the manager applied last time, does not apply now, and nobody else owns.
 fn prune(
     schema: &Schema,

@@ -66,32 +66,6 @@ pub(crate) fn join(path: &str, name: &str) -> String {
     }
 }
 
-/// Whether the value has a quantity that is not written as the server keeps it.
-pub fn has_loose_quantity(schema: &Schema, value: &Value) -> bool {
-    if schema
-        .reference
-        .as_deref()
-        .is_some_and(|name| name.ends_with(".Quantity"))
-    {
-        let mut kept = value.clone();
-        normalise(schema, &mut kept);
-        return kept != *value;
-    }
-    match value {
-        Value::Object(map) => map.iter().any(|(name, value)| {
-            schema
-                .field(name)
-                .is_some_and(|(field, _)| has_loose_quantity(field, value))
-        }),
-        Value::Array(list) => list.iter().any(|value| {
-            schema
-                .element()
-                .is_some_and(|items| has_loose_quantity(items, value))
-        }),
-        _ => false,
-    }
-}
-
 /// What a round trip through the Go structs of built-in types does: null is absent, empty lists and empty maps of
 /// strings are absent. Structs stay, even empty ones (`emptyDir: {}` means something).
 pub fn normalise(schema: &Schema, value: &mut Value) {

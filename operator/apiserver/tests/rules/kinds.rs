@@ -432,19 +432,20 @@ pub async fn incomplete_objects_are_refused(backend: Backend) {
     assert_eq!(causes(refused), ["spec.leaseDurationSeconds"]);
 }
 
-/// Quantities are kept in one way of writing.
+/// Quantities are kept in one way of writing; an application that writes them otherwise is no change.
 pub async fn quantities_are_written_in_one_way(backend: Backend) {
-    let path = backend.path(CORE, "persistentvolumeclaims/c?fieldManager=one");
-    let claim = json!({
-        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c"},
-        "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "x", "resources": {"requests": {"storage": "10240Mi"}}},
+    let name = format!("{}-quantity", backend.namespace);
+    let path = format!("/api/v1/persistentvolumes/{name}?fieldManager=one");
+    let volume = json!({
+        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "10240Mi"}, "nfs": {"server": "a", "path": "/b"},
+        },
     });
-    let made = backend.patch(&path, crate::backend::APPLY, &claim).await.ok();
-    assert_eq!(made["spec"]["resources"]["requests"]["storage"], "10Gi");
-    let mut claim = claim;
-    claim["spec"]["resources"]["requests"]["storage"] = json!("10Gi");
-    let same = backend.patch(&path, crate::backend::APPLY, &claim).await.ok();
-    assert_eq!(version(&made), version(&same));
+    let made = backend.patch(&path, crate::backend::APPLY, &volume).await.ok();
+    assert_eq!(made["spec"]["capacity"]["storage"], "10Gi");
+    let again = backend.patch(&path, crate::backend::APPLY, &volume).await.ok();
+    assert_eq!(version(&made), version(&again));
 }
 
 /// What is no kind, no subresource or no method is refused.

@@ -230,10 +230,10 @@ fn work(kubectl: &Kubectl) {
     run(&["delete", "widgets", "--all"]);
     kubectl.run(
         &["create", "-f", "INPUT"],
-        "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: n\n---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: c\n  namespace: n\ndata:\n  a: b\n",
+        "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: other\n---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: c\n  namespace: other\ndata:\n  a: b\n",
     );
-    assert!(run(&["get", "configmap", "-n", "n"]).contains("c      1"));
-    run(&["delete", "namespace", "n", "--timeout=20s"]);
-    let gone = kubectl.output(&["get", "namespace", "n"], "");
+    assert!(run(&["get", "configmap", "-n", "other"]).contains("c      1"));
+    run(&["delete", "namespace", "other", "--timeout=20s"]);
+    let gone = kubectl.output(&["get", "namespace", "other"], "");
     assert!(String::from_utf8(gone.stderr).unwrap().contains("not found"));
 }

@@ -519,33 +519,6 @@ async fn time_is_that_of_the_clock() {
     assert_eq!(clock.now().as_second() % 3600, 0);
 }
 
-/// A trap of the real server: an application that writes a quantity otherwise than the server keeps it is a write, again
-/// and again.
-#[tokio::test]
-async fn a_quantity_written_otherwise_is_a_write_each_time() {
-    let clock = std::sync::Arc::new(ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap()));
-    let backend = Backend::of(ApiServer::new(Settings {
-        clock: clock.clone(),
-        ..Settings::default()
-    }))
-    .await;
-    let path = backend.path("/api/v1", "persistentvolumeclaims/c?fieldManager=one");
-    let claim = |size: &str| {
-        json!({
-            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c"},
-            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}},
-        })
-    };
-    let mut last = 0;
-    for (size, writes) in [("10240Mi", true), ("10240Mi", true), ("10Gi", false)] {
-        let stored = backend.patch(&path, APPLY, &claim(size)).await.ok();
-        assert_eq!(stored["spec"]["resources"]["requests"]["storage"], "10Gi");
-        assert_eq!(crate::backend::version(&stored) > last, writes, "{size}");
-        last = crate::backend::version(&stored);
-        clock.advance(1);
-    }
-}
-
 /// The stand-ins do what a healthy cluster does: pods run, claims bind, Services have endpoints.
 #[tokio::test]
 async fn stand_ins_do_what_a_healthy_cluster_does() {
