@@ -59,7 +59,7 @@ e2e: build ## tests with a Linux kernel NFS client in a small virtual machine (n
 	@xtask/scripts/deps.sh e2e
 	CAIRN_E2E_KERNEL=1 $(CARGO) test $(ALL) --test 'kernel_*' -- --test-threads 1
 
-generate: ## the RPC code, after a change of a file in api/proto
+generate: ## the RPC code and its pages in docs/api, after a change of a file in api/proto
 	$(CARGO) run --release --manifest-path api/generate/Cargo.toml
 
 crds: ## the manifests of the Kubernetes resources, after a change in crds/src

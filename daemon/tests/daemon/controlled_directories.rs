@@ -189,6 +189,16 @@ async fn a_directory_is_saved_restored_and_left_as_it_is() {
             "s/1".to_owned(),
         )),
     };
+    // What the workspace comes from is kept until it has been saved again.
+    assert_eq!(
+        reason(client.control.delete_snapshot(delete.clone()).await),
+        Reason::SnapshotProtected
+    );
+    assert_eq!(
+        settled(&mut client, &snapshot("s/1", "ns.d")).await.state(),
+        ManagedState::Ready
+    );
+    settled(&mut client, &snapshot("s/2", "ns.d")).await;
     for already_gone in [false, true] {
         let gone = client
             .control
@@ -206,7 +216,7 @@ async fn a_directory_is_saved_restored_and_left_as_it_is() {
     client.control.delete_workspace(release).await.unwrap();
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "three");
     assert_eq!(
-        reason(client.control.ensure_snapshot(snapshot("s/2", "ns.d")).await),
+        reason(client.control.ensure_snapshot(snapshot("s/3", "ns.d")).await),
         Reason::WorkspaceNotFound
     );
 }

@@ -608,7 +608,7 @@ async fn a_snapshot_is_relabelled_and_deleted_under_its_key() {
         which: Some(which),
     };
     use proto::delete_managed_snapshot_request::Which;
-    assert_eq!(daemon.cairn(&["fork", "a@latest", "b"]).code, 0);
+    assert_eq!(daemon.cairn(&["fork", "a", "latest", "b"]).code, 0);
     let in_use = reason(control.delete_snapshot(delete(Which::Key("s".to_owned()))).await).0;
     assert_eq!(in_use, Reason::SnapshotInUse);
     // It is not half deleted.
