@@ -377,6 +377,7 @@ fn any_policy() -> impl Strategy<Value = Policy> {
                 yearly,
                 within,
                 minimum_age,
+                minimum_count: 0,
                 maximum_count: count,
                 maximum_bytes: bytes,
                 schedule_counts: [("nightly".to_owned(), scheduled)].into(),
