@@ -206,7 +206,19 @@ mod tests {
 
     #[test]
     fn what_the_daemon_says_of_directories_ends_as_without_it() {
-        for reason in DirectoryReason::ALL {
+        // No daemon mounts anything.
+        let views = [
+            DirectoryReason::MountPoint,
+            DirectoryReason::MountBusy,
+            DirectoryReason::NotMounted,
+            DirectoryReason::MountRefused,
+            DirectoryReason::FuseUnavailable,
+            DirectoryReason::FuseHelper,
+        ];
+        for reason in DirectoryReason::ALL
+            .into_iter()
+            .filter(|reason| !views.contains(reason))
+        {
             let told = Reason::parse(reason.as_str());
             assert!(told.is_some(), "the daemon cannot say {}", reason.as_str());
             assert_eq!(told.map(Exit::of), Some(reason.exit()), "{}", reason.as_str());
