@@ -1,5 +1,6 @@
 //! The process: logging, the client of the API server, sockets, signals. Everything that tests do without.
 
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ fn log(arguments: &Run) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&arguments.log).with_context(|| format!("--log {:?}", arguments.log))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match arguments.log_json {
         true => builder.json().init(),

@@ -7,7 +7,8 @@ use cairn_crds::conditions::READY;
 use cairn_crds::{Restore, Snapshot, StorageNode, Workspace};
 use cairn_types::Clock;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Service};
-use kube::ResourceExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Resource, ResourceExt};
 
 use super::Queues;
 use crate::children::node_service;
@@ -23,7 +24,7 @@ use crate::runtime::cache::{Change, Key, is_terminating};
 use crate::runtime::lease::Leadership;
 
 /// A Workspace is looked at this long after a change of its Snapshots, so that many changes are one look.
-const SNAPSHOTS_SETTLE: Duration = Duration::from_millis(500);
+const SNAPSHOTS_SETTLE: Duration = Duration::from_secs(1);
 
 /// What is connected.
 pub(super) struct Connect {
@@ -138,24 +139,45 @@ fn is_ready(snapshot: &Snapshot) -> bool {
     is_true(conditions.unwrap_or_default(), READY)
 }
 
+/// Whether an object's own reconciler has to look at a change: not at its own words in the status, nor at the finalizer that it has added.
+fn is_matter<K: Resource>(change: &Change<'_, K>) -> bool {
+    let (Some(old), Some(new)) = (change.old, change.new) else {
+        return true;
+    };
+    let (old, new) = (old.meta(), new.meta());
+    let finalizers = |meta: &ObjectMeta| meta.finalizers.as_ref().map(Vec::len).unwrap_or(0);
+    old.uid != new.uid
+        || old.generation != new.generation
+        || old.deletion_timestamp != new.deletion_timestamp
+        || old.annotations != new.annotations
+        || old.labels != new.labels
+        || finalizers(new) < finalizers(old)
+}
+
 fn listen(caches: &mut Caches, weak: &Weak<Caches>, queues: &Arc<Queues>) {
     let (of, to) = (weak.clone(), Arc::clone(queues));
     caches.workspaces.listen(move |change| {
-        to.workspaces.add(change.key.clone());
+        if is_matter(change) {
+            to.workspaces.add(change.key.clone());
+        }
         if let Some(caches) = of.upgrade() {
             workspace_changed(&caches, &to, change);
         }
     });
     let (of, to) = (weak.clone(), Arc::clone(queues));
     caches.snapshots.listen(move |change| {
-        to.snapshots.add(change.key.clone());
+        if is_matter(change) {
+            to.snapshots.add(change.key.clone());
+        }
         if let Some(caches) = of.upgrade() {
             snapshot_changed(&caches, &to, change);
         }
     });
     let to = Arc::clone(queues);
     caches.restores.listen(move |change: &Change<'_, Restore>| {
-        to.restores.add(change.key.clone());
+        if is_matter(change) {
+            to.restores.add(change.key.clone());
+        }
     });
     let (of, to) = (weak.clone(), Arc::clone(queues));
     caches.nodes.listen(move |change: &Change<'_, StorageNode>| {

@@ -98,8 +98,11 @@ impl CallError {
     /// What an answer of a daemon means.
     pub fn from_status(node: &str, call: &'static str, status: &tonic::Status) -> Self {
         let error = ApiError::from_status(status);
+        // A status with a cause was made here, of a connection that broke or did not come about: a daemon's has none.
+        let is_broken = std::error::Error::source(status).is_some();
         let outcome = match (error.reason, status.code()) {
             (Reason::DaemonUnreachable, _) => Outcome::Away,
+            (Reason::Unrecognized, _) if is_broken => Outcome::Away,
             (_, Code::DeadlineExceeded | Code::Aborted | Code::Unavailable | Code::Cancelled) => {
                 Outcome::Again
             }

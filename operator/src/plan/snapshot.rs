@@ -59,6 +59,8 @@ pub enum Done {
     Finalizer,
     /// [`Step::RecordStatus`]
     Status,
+    /// [`Step::Look`]
+    Look,
     /// [`Step::Ensure`]
     Ensure,
     /// [`Step::Verify`]
@@ -80,6 +82,8 @@ pub enum Step {
     AddFinalizer,
     /// Write the status, and go on.
     RecordStatus,
+    /// See whether the daemon has it already: its Workspace is gone, and nobody knows whether it was taken before.
+    Look,
     /// Ask the daemon for the snapshot.
     Ensure(Box<proto::EnsureSnapshotRequest>),
     /// Have it read back.
@@ -103,6 +107,7 @@ impl Step {
         match self {
             Step::AddFinalizer => Done::Finalizer,
             Step::RecordStatus => Done::Status,
+            Step::Look => Done::Look,
             Step::Ensure(_) => Done::Ensure,
             Step::Verify => Done::Verify,
             Step::CreateWorktree(_) => Done::Worktree,
@@ -153,6 +158,8 @@ pub fn decide(observed: &Observed) -> SnapshotDecision {
         }
     }
     match afterwards(&mut draft) {
+        // Who begins with the snapshot looks for its id.
+        Some(step @ Step::CreateWorktree(_)) => draft.step(step, true),
         Some(step) => draft.step(step, false),
         None => draft.finish(),
     }
@@ -211,6 +218,30 @@ fn take(draft: &mut Draft<'_>) -> Result<Option<(Step, bool)>, Waiting> {
     let observed = draft.observed;
     let snapshot = observed.snapshot.as_ref();
     let name = &snapshot.spec.workspace;
+    let is_going = observed
+        .workspace
+        .as_deref()
+        .is_none_or(|workspace| cache::is_terminating(workspace));
+    if is_going && draft.status.snapshot_id.is_none() && draft.status.node_name.is_some() {
+        if let Some(failure) = draft.failure(Done::Look).cloned() {
+            draft.wait(
+                Holds::Unknown,
+                SnapshotPhase::Pending,
+                &failure.reason,
+                failure.message.clone(),
+            );
+            draft.again = draft.again.or(failure.again());
+            return Err(Waiting);
+        }
+        match observed.managed.as_deref() {
+            Some(managed) if managed.state == i32::from(proto::ManagedState::Ready) => {
+                there(draft, managed, observed.workspace.as_deref());
+                return Ok(None);
+            }
+            None if !draft.is_done(Done::Look) => return Ok(Some((Step::Look, false))),
+            Some(_) | None => {}
+        }
+    }
     let Some(workspace) = observed.workspace.as_deref() else {
         // What is there does not need its Workspace.
         if draft.status.snapshot_id.is_none() {
@@ -335,7 +366,7 @@ fn taken(
     });
     match proto::ManagedState::try_from(managed.state) {
         Ok(proto::ManagedState::Ready) => {
-            there(draft, managed, workspace);
+            there(draft, managed, Some(workspace));
             Ok(None)
         }
         Ok(proto::ManagedState::Running) => {
@@ -392,7 +423,7 @@ fn taken(
 }
 
 /// It is there.
-fn there(draft: &mut Draft<'_>, managed: &proto::ManagedSnapshot, workspace: &Workspace) {
+fn there(draft: &mut Draft<'_>, managed: &proto::ManagedSnapshot, workspace: Option<&Workspace>) {
     let now = time(draft.observed.now);
     let status = &mut draft.status;
     status.phase = Some(SnapshotPhase::Ready);
@@ -456,7 +487,9 @@ fn there(draft: &mut Draft<'_>, managed: &proto::ManagedSnapshot, workspace: &Wo
             .set(types::DEGRADED, false, "AsAsked", "it is as it was asked for"),
         false => draft.conditions.set(types::DEGRADED, true, "NotAsAsked", told),
     }
-    let unsupported = request::unsupported(&draft.observed.snapshot, workspace);
+    let unsupported = workspace
+        .map(|workspace| request::unsupported(&draft.observed.snapshot, workspace))
+        .unwrap_or_default();
     match unsupported.is_empty() {
         true => draft.conditions.set(
             types::FIELDS_SUPPORTED,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use cairn_api::proto;
 use cairn_crds::{Snapshot, names};
+use cairn_types::ErrorKind;
 use kube::ResourceExt;
 
 use super::tombstones::{Burial, entomb};
@@ -141,6 +142,17 @@ impl SnapshotReconciler {
             Step::Ensure(request) => {
                 let answer = context.fleet.call(&node, *request).await?;
                 pass.managed = Some(Arc::new(answer.snapshot.unwrap_or_default()));
+                Ok(())
+            }
+            Step::Look => {
+                let request = proto::GetSnapshotByKeyRequest {
+                    key: snapshot_key(uid),
+                };
+                match context.fleet.call(&node, request).await {
+                    Ok(answer) => pass.managed = answer.snapshot.map(Arc::new),
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    Err(error) => return Err(error.into()),
+                }
                 Ok(())
             }
             Step::Verify => {

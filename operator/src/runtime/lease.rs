@@ -311,7 +311,7 @@ impl Elector {
 
     fn stand_by(&self, holder: Option<String>) {
         if self.leadership.is_held() {
-            tracing::warn!(lease = self.settings.name, "this process does not lead any more");
+            tracing::info!(lease = self.settings.name, "this process does not lead any more");
         }
         self.leadership.set(0);
         self.tell(LeaseState::Standby { holder });

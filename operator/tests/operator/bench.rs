@@ -222,7 +222,12 @@ impl Bench {
     }
 
     /// Waits for what is to come; `what` says what, for the one who reads the failure.
-    pub async fn until(&self, what: &str, mut holds: impl FnMut(&Bench) -> bool) {
+    pub async fn until(&self, what: &str, holds: impl FnMut(&Bench) -> bool) {
+        self.until_within(PATIENCE, what, holds).await;
+    }
+
+    /// The same, with more or less patience.
+    pub async fn until_within(&self, patience: Duration, what: &str, mut holds: impl FnMut(&Bench) -> bool) {
         let mut changed = self.changed.clone();
         let waits = async {
             loop {
@@ -233,7 +238,7 @@ impl Bench {
                 changed.changed().await.unwrap();
             }
         };
-        if tokio::time::timeout(PATIENCE, waits).await.is_err() {
+        if tokio::time::timeout(patience, waits).await.is_err() {
             let shown: Vec<Value> = ["Workspace", "Snapshot", "Restore", "StorageNode"]
                 .iter()
                 .flat_map(|kind| self.server.list(JVS, kind, None))

@@ -228,6 +228,17 @@ impl Node {
                 }))
             }
             Request::EnsureSnapshot(request) => self.ensure_snapshot(request, id()),
+            Request::GetSnapshotByKey(request) => {
+                let found = self.snapshots.get(&request.key);
+                let found = found.ok_or_else(|| {
+                    ApiError::new(Reason::SnapshotNotFound, "nothing was asked for under this key")
+                })?;
+                let mut answer = found.managed.clone();
+                answer.state = proto::ManagedState::Ready.into();
+                Ok(Response::GetSnapshotByKey(proto::GetSnapshotByKeyResponse {
+                    snapshot: Some(answer),
+                }))
+            }
             Request::DeleteSnapshot(request) => {
                 let Some(proto::delete_managed_snapshot_request::Which::Key(key)) = request.which else {
                     return Err(ApiError::new(Reason::KeyInvalid, "no key"));

@@ -1,6 +1,6 @@
 //! A thousand Workspaces and ten thousand Snapshots.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -8,6 +8,8 @@ use super::bench::{Bench, JVS, TEAM, condition};
 
 const WORKSPACES: usize = 1000;
 const SNAPSHOTS: usize = 10;
+/// All of it takes less than a minute where nothing else runs; this is for machines that are busy.
+const PATIENCE: Duration = Duration::from_secs(1200);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_workspaces_and_ten_thousand_snapshots_settle() {
@@ -28,25 +30,17 @@ async fn a_thousand_workspaces_and_ten_thousand_snapshots_settle() {
     let operator = bench.start();
     let handle = operator.handle.clone();
     let total = (WORKSPACES * SNAPSHOTS) as u64;
-    loop {
-        let before = bench.double.calls("EnsureSnapshot");
-        bench
-            .until("the snapshots are taken", |bench| {
-                let now = bench.double.calls("EnsureSnapshot");
-                now >= total || now >= before + total / 20
-            })
-            .await;
-        // The cluster's controllers bind the claims.
-        bench.server.settle();
-        if bench.double.calls("EnsureSnapshot") >= total {
-            break;
-        }
-    }
-    bench.until("nothing is to be done", |_| handle.is_idle()).await;
     bench
-        .until("all are counted", |bench| {
+        .until_within(PATIENCE, "the snapshots are taken", |bench| {
+            bench.double.calls("EnsureSnapshot") >= total
+        })
+        .await;
+    let taken = started.elapsed();
+    // The cluster's controllers bind the claims.
+    bench.server.settle();
+    bench
+        .until_within(PATIENCE, "all are counted", |bench| {
             handle.is_idle()
-                && bench.server.settle() == 0
                 && bench
                     .server
                     .list(JVS, "Workspace", Some(TEAM))
@@ -60,18 +54,27 @@ async fn a_thousand_workspaces_and_ten_thousand_snapshots_settle() {
     let took = started.elapsed();
     let writes = bench.server.counters().writes();
     assert_eq!(bench.double.snapshot_keys().len(), WORKSPACES * SNAPSHOTS);
+    assert_eq!(bench.double.calls("EnsureSnapshot"), total);
     assert_eq!(bench.double.workspace_keys().len(), WORKSPACES);
     let spread: Vec<usize> = ["a", "b", "c", "d"]
         .iter()
         .map(|node| bench.double.with(node, |node| node.workspaces.len()))
         .collect();
-    println!("settled in {took:?} with {writes} writes; workspaces by node {spread:?}");
+    println!(
+        "taken after {taken:?}, settled after {took:?} with {writes} writes; workspaces by node {spread:?}"
+    );
     assert!(spread.iter().all(|count| *count > WORKSPACES / 8), "{spread:?}");
 
-    // Looked at again, nothing is written.
+    // Looked at again, nothing is written but what nodes tell of themselves.
+    handle.look_at_everything();
+    bench
+        .until_within(PATIENCE, "it has looked", |_| handle.is_idle())
+        .await;
     bench.server.reset_counters();
     handle.look_at_everything();
-    bench.until("it has looked", |_| handle.is_idle()).await;
+    bench
+        .until_within(PATIENCE, "it has looked again", |_| handle.is_idle())
+        .await;
     assert_eq!(bench.server.counters().writes(), 0);
     operator.stop().await;
     bench.end().await;

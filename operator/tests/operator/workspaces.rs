@@ -72,7 +72,14 @@ async fn a_settled_cluster_is_left_alone() {
         })
         .await;
     let handle = operator.handle.clone();
-    bench.until("nothing is to be done", |_| handle.is_idle()).await;
+    // Once more, so that the node has told how many workspaces it has.
+    handle.look_at_everything();
+    bench
+        .until("nothing is to be done", |bench| {
+            let node = bench.server.get(JVS, "StorageNode", "", "a").unwrap();
+            handle.is_idle() && node["status"]["workspaces"] == 1
+        })
+        .await;
     bench.server.reset_counters();
     let calls = bench.double.calls("EnsureSnapshot") + bench.double.calls("EnsureWorkspace");
     for _ in 0..5 {
@@ -397,7 +404,10 @@ async fn a_workspace_begins_with_a_snapshot_on_the_node_that_has_it() {
     // The snapshot is not needed any more; the request stays the same.
     bench.delete("Snapshot", "s");
     bench.gone("Snapshot", "s").await;
-    bench.make_workspace("copy", json!({"initialSnapshot": "s", "storage": "40Gi"}));
+    bench.server.edit(JVS, "Workspace", TEAM, "copy", |object| {
+        object["spec"]["storage"] = json!("40Gi");
+        object["metadata"]["generation"] = json!(2);
+    });
     bench
         .until("it grows", |bench| {
             bench.workspace("copy").unwrap()["status"]["capacity"] == "40Gi"

@@ -48,10 +48,14 @@ pub fn request(snapshot: &Snapshot, workspace: &Workspace) -> proto::EnsureSnaps
 }
 
 /// What could not be done as it was asked for.
-pub fn degraded(snapshot: &Snapshot, workspace: &Workspace, managed: &proto::ManagedSnapshot) -> Vec<String> {
+pub fn degraded(
+    snapshot: &Snapshot,
+    workspace: Option<&Workspace>,
+    managed: &proto::ManagedSnapshot,
+) -> Vec<String> {
     let mut told = managed.degraded.clone();
     let asked = snapshot.spec.engine.filter(|engine| *engine != Engine::Auto);
-    if let (false, Some(asked)) = (is_volume(workspace), asked)
+    if let (Some(false), Some(asked)) = (workspace.map(is_volume), asked)
         && !managed.engine.is_empty()
         && managed.engine != asked.name()
     {

@@ -146,6 +146,18 @@ fn what_is_in_the_way_is_told() {
 }
 
 #[test]
+fn what_was_taken_before_its_workspace_went_is_found() {
+    let mut seen = observed(on_node(), None);
+    assert_eq!(decide(&seen).step, Some(Step::Look));
+    seen.done.insert(Done::Look);
+    assert_eq!(ready(&decide(&seen)).1, "WorkspaceNotFound");
+    seen.managed = managed(proto::ManagedState::Ready);
+    let decision = decide(&seen);
+    assert_eq!(ready(&decision).0, "True");
+    assert_eq!(decision.status.snapshot_id.as_deref(), Some("snap-1"));
+}
+
+#[test]
 fn each_state_of_the_daemon_has_its_conditions() {
     use proto::ManagedState as State;
     for (state, status, reason, phase, again) in [
