@@ -186,7 +186,10 @@ fn damage_of_one_leaves_the_others() {
             "byte {at}: {found:?}"
         );
     }
-    assert_eq!(records.all::<Registration>().unwrap(), [other.clone()]);
+    assert_eq!(
+        records.all::<Registration>().unwrap(),
+        std::slice::from_ref(&other)
+    );
     // Another one's file under this name.
     std::fs::copy(
         at.join("registered").join(format!("{}.json", other.name())),
