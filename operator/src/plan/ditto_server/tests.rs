@@ -1,0 +1,1 @@
+//! Tables: objects in, steps and conditions out.
