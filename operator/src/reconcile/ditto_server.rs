@@ -335,9 +335,11 @@ async fn keep<K: Kind>(
     server: &DittoServer,
     object: K,
 ) -> Result<(), ReconcileError> {
-    apply::ensure(api, cache, object, |found| is_own(server, found))
-        .await
-        .map(drop)
+    apply::ensure(api, cache, apply::Knows::Ours, object, |found| {
+        is_own(server, found)
+    })
+    .await
+    .map(drop)
 }
 
 /// Whether an object is this DittoServer's: by its owner, so that one of the same name that is gone does not count.
