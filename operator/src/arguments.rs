@@ -74,6 +74,9 @@ pub struct Run {
     /// The kubelet's directory on nodes (its --root-dir).
     #[arg(long, env = "CAIRN_KUBELET_DIRECTORY", default_value = "/var/lib/kubelet")]
     pub kubelet_directory: String,
+    /// Image of the daemons of DittoServers. Without it DittoServers are not served, and nothing of theirs is watched.
+    #[arg(long, env = "CAIRN_DITTO_IMAGE")]
+    pub ditto_image: Option<String>,
     /// Reconciliations of Workspaces, and of Snapshots, at a time.
     #[arg(long, env = "CAIRN_WORKERS", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=i64::from(WORKERS_MAX)))]
     pub workers: u16,
@@ -115,6 +118,7 @@ impl Run {
                 snapshots: workers,
                 ..Workers::default()
             },
+            ditto_image: self.ditto_image.clone().filter(|image| !image.is_empty()),
             plan: PlanSettings {
                 export_clients: self.export_clients.iter().map(ToString::to_string).collect(),
                 kubelet_directory: self.kubelet_directory.clone(),

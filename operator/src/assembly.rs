@@ -17,9 +17,11 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::children::ditto::{self, DittoSettings};
 use crate::daemons::client::GrpcDaemons;
 use crate::daemons::{Daemons, Fleet};
 use crate::reconcile::caches::Caches;
+use crate::reconcile::ditto_server::DittoServerReconciler;
 use crate::reconcile::restore::RestoreReconciler;
 use crate::reconcile::snapshot::SnapshotReconciler;
 use crate::reconcile::storage_node::StorageNodeReconciler;
@@ -55,16 +57,19 @@ pub struct Queues {
     pub restores: Arc<Queue<Key>>,
     /// Nodes, by name.
     pub nodes: Arc<Queue<Key>>,
+    /// DittoServers.
+    pub dittos: Arc<Queue<Key>>,
 }
 
 impl Queues {
     /// Each with its kind.
-    pub fn all(&self) -> [(&'static str, &Arc<Queue<Key>>); 4] {
+    pub fn all(&self) -> [(&'static str, &Arc<Queue<Key>>); 5] {
         [
             ("Workspace", &self.workspaces),
             ("Snapshot", &self.snapshots),
             ("Restore", &self.restores),
             ("StorageNode", &self.nodes),
+            ("DittoServer", &self.dittos),
         ]
     }
 }
@@ -166,6 +171,7 @@ impl Operator {
             leadership: parts.leadership.clone(),
             cluster: parts.settings.cluster.clone(),
             clock: Arc::clone(&parts.clock),
+            serves_dittos: parts.settings.ditto_image.is_some(),
             fenced: Box::new(move |greatest| {
                 if let Some(elector) = &raises {
                     elector.raise(greatest);
@@ -343,6 +349,16 @@ impl Operator {
         self.spawn_one(workers, restore, &queues.restores, count.restores);
         let node = StorageNodeReconciler::new(Arc::clone(context));
         self.spawn_one(workers, node, &queues.nodes, count.nodes);
+        if let Some(image) = &self.settings.ditto_image {
+            let settings = DittoSettings {
+                image: image.clone(),
+                namespace: self.settings.namespace.clone(),
+                client: format!("cairn-operator.{}.svc", self.settings.namespace),
+                clients: self.settings.plan.export_clients.clone(),
+            };
+            let ditto = DittoServerReconciler::new(Arc::clone(context), settings);
+            self.spawn_one(workers, ditto, &queues.dittos, count.dittos);
+        }
     }
 
     fn spawn_one<R: Reconciler>(
@@ -375,6 +391,7 @@ impl Operator {
             spread(&self.queues.workspaces, self.caches.workspaces.keys());
             spread(&self.queues.snapshots, self.caches.snapshots.keys());
             spread(&self.queues.restores, self.caches.restores.keys());
+            spread(&self.queues.dittos, self.caches.dittos.keys());
         }
     }
 
@@ -437,6 +454,31 @@ impl Operator {
         });
         let slices: Api<DeserializeGuard<EndpointSlice>> = Api::namespaced(self.client.clone(), namespace);
         self.watch_one(tasks, slices, all(), of(&self.caches), |caches| &caches.slices);
+        if self.settings.ditto_image.is_some() {
+            self.watch_dittos(tasks);
+        }
+    }
+
+    /// DittoServers and their children.
+    fn watch_dittos(&self, tasks: &mut JoinSet<()>) {
+        let children = || watcher::Config::default().labels(ditto::SERVER);
+        let client = || self.client.clone();
+        let of = || Arc::clone(&self.caches);
+        let servers = watcher::Config::default();
+        self.watch_one(tasks, Api::all(client()), servers, of(), |caches| &caches.dittos);
+        self.watch_one(tasks, Api::all(client()), children(), of(), |caches| &caches.sets);
+        self.watch_one(tasks, Api::all(client()), children(), of(), |caches| {
+            &caches.configs
+        });
+        self.watch_one(tasks, Api::all(client()), children(), of(), |caches| {
+            &caches.ditto_services
+        });
+        self.watch_one(tasks, Api::all(client()), children(), of(), |caches| {
+            &caches.budgets
+        });
+        self.watch_one(tasks, Api::all(client()), children(), of(), |caches| {
+            &caches.policies
+        });
     }
 
     fn watch_one<K: Kind>(

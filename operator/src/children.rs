@@ -1,5 +1,6 @@
 //! The objects that the operator keeps for its resources, as they shall be. Pure: builders of what is applied, nothing else.
 
+pub mod ditto;
 pub mod node_service;
 pub mod volume;
 

@@ -35,6 +35,9 @@ pub trait Daemons: Send + Sync + 'static {
     /// Where the daemon of a node answers, if it has one.
     fn address(&self, node: &str) -> Option<Address>;
 
+    /// Says where a daemon answers that is no node's, and which name its certificate has; nothing: it does not answer any more. Its name has a `/`.
+    fn locate(&self, daemon: &str, at: Option<(Address, String)>);
+
     /// Sends a request to the daemon of a node and waits for its answer, at most as long as the request's [`Request::deadline`]. Errors: see
     /// [`CallError`]. If the answer did not arrive, the request may have been executed.
     fn send<'a>(&'a self, node: &'a str, request: Request) -> BoxFuture<'a, Result<Response, CallError>>;

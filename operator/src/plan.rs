@@ -3,6 +3,7 @@
 //! Each kind has a function that says *one* step at a time. Whoever executes it tells what came of it and asks again, until there is none. So every step is
 //! decided from what is known to be done, and a process that dies between two steps begins again with the same function.
 
+pub mod ditto_server;
 pub mod placement;
 pub mod restore;
 pub mod retention;

@@ -4,6 +4,7 @@
 
 pub mod caches;
 pub mod directory;
+pub mod ditto_server;
 pub mod restore;
 pub mod snapshot;
 pub mod storage_node;
@@ -47,6 +48,8 @@ pub struct Context {
     pub restores: ApiClient,
     /// Writes for StorageNodes.
     pub nodes: ApiClient,
+    /// Writes for DittoServers.
+    pub dittos: ApiClient,
     /// What the API server has.
     pub caches: Arc<Caches>,
     /// The daemons.
@@ -119,6 +122,7 @@ impl Context {
             snapshots: api("snapshot"),
             restores: api("restore"),
             nodes: api("storagenode"),
+            dittos: api("dittoserver"),
             recorder: Recorder::new(api("events"), &parts.instance),
             caches: parts.caches,
             fleet: parts.fleet,

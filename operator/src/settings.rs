@@ -16,6 +16,8 @@ pub struct Workers {
     pub restores: usize,
     /// Nodes.
     pub nodes: usize,
+    /// DittoServers.
+    pub dittos: usize,
 }
 
 impl Default for Workers {
@@ -25,6 +27,7 @@ impl Default for Workers {
             snapshots: 16,
             restores: 4,
             nodes: 16,
+            dittos: 4,
         }
     }
 }
@@ -61,6 +64,8 @@ pub struct Settings {
     pub certificates: Certificates,
     /// How many work at a time.
     pub workers: Workers,
+    /// Image of the daemons of DittoServers; nothing: there are none.
+    pub ditto_image: Option<String>,
     /// What decisions take from the settings.
     pub plan: PlanSettings,
 }

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt};
 
 use super::Queues;
-use crate::children::node_service;
+use crate::children::{ditto, node_service};
 use crate::daemons::client::GrpcDaemons;
 use crate::daemons::{Daemons, Fleet, discovery, fleet};
 use crate::plan::is_true;
@@ -20,6 +20,7 @@ use crate::reconcile::caches::{
     Caches, RESTORES_BY_SNAPSHOT, RESTORES_BY_UID, RESTORES_BY_WORKSPACE, SNAPSHOTS_BY_NODE,
     SNAPSHOTS_BY_UID, SNAPSHOTS_BY_WORKSPACE, WORKSPACES_BY_INITIAL, WORKSPACES_BY_NODE, within,
 };
+use crate::reconcile::ditto_server;
 use crate::runtime::cache::{Change, Key, is_terminating};
 use crate::runtime::lease::Leadership;
 
@@ -35,6 +36,7 @@ pub(super) struct Connect {
     pub(super) leadership: Leadership,
     pub(super) cluster: String,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) serves_dittos: bool,
     pub(super) fenced: fleet::Fenced,
 }
 
@@ -49,6 +51,7 @@ pub(super) fn connect(connect: Connect) -> (Arc<Caches>, Arc<Fleet>) {
     } = connect;
     let caches = Arc::new_cyclic(|weak: &Weak<Caches>| {
         let mut caches = Caches::new();
+        caches.serves_dittos = connect.serves_dittos;
         listen(&mut caches, weak, &queues);
         if let Some(discovered) = discovered {
             let (weak, queues) = (weak.clone(), Arc::clone(&queues));
@@ -100,6 +103,9 @@ pub(super) fn add_all(caches: &Caches, queues: &Queues, fleet: &Fleet) {
     }
     for key in caches.restores.keys() {
         queues.restores.add(key);
+    }
+    for key in caches.dittos.keys() {
+        queues.dittos.add(key);
     }
 }
 
@@ -154,7 +160,38 @@ fn is_matter<K: Resource>(change: &Change<'_, K>) -> bool {
         || finalizers(new) < finalizers(old)
 }
 
+/// The DittoServer whose child has changed, by the label that names it.
+fn owner_changed<K: ResourceExt>(queues: &Queues, change: &Change<'_, K>) {
+    let object = change.new.or(change.old);
+    if let Some(object) = object
+        && let Some(server) = object.labels().get(ditto::SERVER)
+    {
+        let key = Key::new(object.namespace().unwrap_or_default(), server);
+        queues.dittos.add_after(key, ditto_server::SETTLE);
+    }
+}
+
+fn listen_to_dittos(caches: &mut Caches, queues: &Arc<Queues>) {
+    let to = Arc::clone(queues);
+    caches
+        .dittos
+        .listen(move |change| to.dittos.add(change.key.clone()));
+    let to = Arc::clone(queues);
+    caches.sets.listen(move |change| owner_changed(&to, change));
+    let to = Arc::clone(queues);
+    caches.configs.listen(move |change| owner_changed(&to, change));
+    let to = Arc::clone(queues);
+    caches
+        .ditto_services
+        .listen(move |change| owner_changed(&to, change));
+    let to = Arc::clone(queues);
+    caches.budgets.listen(move |change| owner_changed(&to, change));
+    let to = Arc::clone(queues);
+    caches.policies.listen(move |change| owner_changed(&to, change));
+}
+
 fn listen(caches: &mut Caches, weak: &Weak<Caches>, queues: &Arc<Queues>) {
+    listen_to_dittos(caches, queues);
     let (of, to) = (weak.clone(), Arc::clone(queues));
     caches.workspaces.listen(move |change| {
         if is_matter(change) {
@@ -194,6 +231,7 @@ fn listen(caches: &mut Caches, weak: &Weak<Caches>, queues: &Arc<Queues>) {
         .claims
         .listen(move |change: &Change<'_, PersistentVolumeClaim>| {
             to.workspaces.add(change.key.clone());
+            owner_changed(&to, change);
         });
     let to = Arc::clone(queues);
     caches

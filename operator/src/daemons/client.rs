@@ -21,6 +21,8 @@ use crate::runtime::tls::Source;
 #[derive(Debug)]
 pub struct GrpcDaemons {
     addresses: RwLock<BTreeMap<String, Address>>,
+    /// Daemons that are no node's, with the names of their certificates.
+    others: RwLock<HashMap<String, (Address, String)>>,
     channels: Mutex<HashMap<String, Arc<NodeChannel>>>,
     tls: Source,
     server_name: String,
@@ -32,6 +34,7 @@ impl GrpcDaemons {
     pub fn new(tls: Source, server_name: impl Into<String>, metrics: Metrics) -> Self {
         GrpcDaemons {
             addresses: RwLock::default(),
+            others: RwLock::default(),
             channels: Mutex::default(),
             tls,
             server_name: server_name.into(),
@@ -84,6 +87,8 @@ impl GrpcDaemons {
                 "no endpoint of the daemons' Service is on it",
             ));
         };
+        let other = self.others.read().get(node).map(|(_, name)| name.clone());
+        let server_name = other.unwrap_or_else(|| self.server_name.clone());
         let channel = self.channel(node);
         let open = |why: String| CallError::away(node, name, &why).because("BREAKER_OPEN");
         channel.breaker.admit(Instant::now()).map_err(open)?;
@@ -104,7 +109,7 @@ impl GrpcDaemons {
             let turn = channel.in_flight.acquire().await;
             let turn = turn.map_err(|_| CallError::away(node, name, "the operator is stopping"))?;
             // Certificates are read from small files, and only their hash decides whether anything is to be done.
-            let mut client = channel.client(name, &address, &self.tls, &self.server_name)?;
+            let mut client = channel.client(name, &address, &self.tls, &server_name)?;
             let answer = request.send(&mut client).await;
             drop(turn);
             answer.map_err(|status| CallError::from_status(node, name, &status))
@@ -143,7 +148,22 @@ impl Daemons for GrpcDaemons {
     }
 
     fn address(&self, node: &str) -> Option<Address> {
-        self.addresses.read().get(node).cloned()
+        let known = self.addresses.read().get(node).cloned();
+        known.or_else(|| self.others.read().get(node).map(|(address, _)| address.clone()))
+    }
+
+    fn locate(&self, daemon: &str, at: Option<(Address, String)>) {
+        let mut others = self.others.write();
+        if others.get(daemon) == at.as_ref() {
+            return;
+        }
+        match at {
+            Some(at) => others.insert(daemon.to_owned(), at),
+            None => others.remove(daemon),
+        };
+        drop(others);
+        // A new address is a new chance.
+        self.channels.lock().remove(daemon);
     }
 
     fn send<'a>(&'a self, node: &'a str, request: Request) -> BoxFuture<'a, Result<Response, CallError>> {

@@ -74,6 +74,15 @@ impl Fleet {
         self.daemons.nodes()
     }
 
+    /// Says where a daemon answers that is no node's, and which name its certificate has; nothing: it does not answer any more. Its name has a `/`, which
+    /// no node's has.
+    pub fn locate(&self, daemon: &str, at: Option<(Address, String)>) {
+        if at.is_none() {
+            self.states.write().remove(daemon);
+        }
+        self.daemons.locate(daemon, at);
+    }
+
     /// Where the daemon of a node answers.
     pub fn address(&self, node: &str) -> Option<Address> {
         self.daemons.address(node)

@@ -218,10 +218,7 @@ fn take(draft: &mut Draft<'_>) -> Result<Option<(Step, bool)>, Waiting> {
     let observed = draft.observed;
     let snapshot = observed.snapshot.as_ref();
     let name = &snapshot.spec.workspace;
-    let is_going = observed
-        .workspace
-        .as_deref()
-        .is_none_or(cache::is_terminating);
+    let is_going = observed.workspace.as_deref().is_none_or(cache::is_terminating);
     if is_going && draft.status.snapshot_id.is_none() && draft.status.node_name.is_some() {
         if let Some(failure) = draft.failure(Done::Look).cloned() {
             draft.wait(

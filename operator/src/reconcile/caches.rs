@@ -1,8 +1,11 @@
 //! What the reconcilers know of the API server, and by what they find it.
 
-use cairn_crds::{Restore, Snapshot, StorageNode, Workspace, names};
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Service};
+use cairn_crds::{DittoServer, Restore, Snapshot, StorageNode, Workspace, names};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt;
 
 use crate::runtime::cache::{Cache, IndexId};
@@ -49,6 +52,20 @@ pub struct Caches {
     pub services: Cache<Service>,
     /// EndpointSlices of the operator's namespace: its own, and those of the daemons.
     pub slices: Cache<EndpointSlice>,
+    /// DittoServers of all namespaces. This and those below are only filled if DittoServers are served.
+    pub dittos: Cache<DittoServer>,
+    /// StatefulSets of DittoServers.
+    pub sets: Cache<StatefulSet>,
+    /// ConfigMaps of DittoServers.
+    pub configs: Cache<ConfigMap>,
+    /// Services of DittoServers.
+    pub ditto_services: Cache<Service>,
+    /// PodDisruptionBudgets of DittoServers.
+    pub budgets: Cache<PodDisruptionBudget>,
+    /// NetworkPolicies of DittoServers.
+    pub policies: Cache<NetworkPolicy>,
+    /// Whether DittoServers are served.
+    pub serves_dittos: bool,
 }
 
 impl Caches {
@@ -103,6 +120,13 @@ impl Caches {
             claims: Cache::new(&[|claim: &PersistentVolumeClaim| of_workspace(claim)]),
             services: Cache::new(&[]),
             slices: Cache::new(&[]),
+            dittos: Cache::new(&[]),
+            sets: Cache::new(&[]),
+            configs: Cache::new(&[]),
+            ditto_services: Cache::new(&[]),
+            budgets: Cache::new(&[]),
+            policies: Cache::new(&[]),
+            serves_dittos: false,
         }
     }
 
@@ -117,6 +141,21 @@ impl Caches {
             ("persistentvolumeclaims", self.claims.is_synced()),
             ("services", self.services.is_synced()),
             ("endpointslices", self.slices.is_synced()),
+            ("dittoservers", self.dittos.is_synced() || !self.serves_dittos),
+            ("statefulsets", self.sets.is_synced() || !self.serves_dittos),
+            ("configmaps", self.configs.is_synced() || !self.serves_dittos),
+            (
+                "services of dittoservers",
+                self.ditto_services.is_synced() || !self.serves_dittos,
+            ),
+            (
+                "poddisruptionbudgets",
+                self.budgets.is_synced() || !self.serves_dittos,
+            ),
+            (
+                "networkpolicies",
+                self.policies.is_synced() || !self.serves_dittos,
+            ),
         ]
         .into_iter()
         .filter_map(|(name, synced)| (!synced).then_some(name))
@@ -133,6 +172,14 @@ impl Caches {
         self.claims.wait_until_synced().await;
         self.services.wait_until_synced().await;
         self.slices.wait_until_synced().await;
+        if self.serves_dittos {
+            self.dittos.wait_until_synced().await;
+            self.sets.wait_until_synced().await;
+            self.configs.wait_until_synced().await;
+            self.ditto_services.wait_until_synced().await;
+            self.budgets.wait_until_synced().await;
+            self.policies.wait_until_synced().await;
+        }
     }
 }
 

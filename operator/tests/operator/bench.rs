@@ -356,6 +356,7 @@ pub fn settings(instance: &str) -> Settings {
         health_address: ([127, 0, 0, 1], 0).into(),
         certificates: Certificates::Own,
         workers: Workers::default(),
+        ditto_image: Some("registry.example/cairnd:1".to_owned()),
         plan: PlanSettings::default(),
     }
 }

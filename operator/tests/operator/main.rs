@@ -8,6 +8,7 @@
 
 mod bench;
 mod crashes;
+mod ditto_servers;
 mod double;
 mod faults;
 mod leadership;
