@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cairn_content::objects::{ObjectOptions, ObjectStoreUrl, Objects, Owner, OwnerId};
 use cairn_content::sealing::key_file::{self, Access};
 use cairn_content::store::ChunkStoreError;
-use cairn_types::{ErrorKind, SnapshotId};
+use cairn_types::SnapshotId;
 
 use super::data::{Chunks, Data, KeptTree, Store};
 use super::directory::DirectoryTree;
@@ -60,11 +60,13 @@ pub fn open_snapshot(
     progress: &Progress,
 ) -> Result<View, OperationError> {
     let (lease, unleased) = match repository.read_lease("view", [id].into()) {
-        Ok(lease) => (Some(lease), None),
-        Err(error) if error.kind() == ErrorKind::Denied => {
-            tracing::warn!(%error, snapshot = %id, "no lease can be taken: nothing keeps the snapshot from being removed meanwhile");
-            (None, Some(error.to_string()))
-        }
+        Ok(lease) => match lease.unguarded() {
+            None => (Some(lease), None),
+            Some(error) => {
+                tracing::warn!(%error, snapshot = %id, "no lease can be taken: nothing keeps the snapshot from being removed meanwhile");
+                (None, Some(error.to_string()))
+            }
+        },
         Err(error) => return Err(error.into()),
     };
     let descriptor = repository.descriptor(id)?;
