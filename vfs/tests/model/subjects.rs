@@ -114,9 +114,14 @@ impl Home for Disk {
             Stop::Drop => true,
             Stop::PowerCut => false,
             Stop::Kill => {
-                let copy = tempfile::tempdir().unwrap();
-                copy_files(self.directory.path(), copy.path());
-                self.directory = copy;
+                // What works in the background may remove a file meanwhile: then the copy is none of one moment, and is made again.
+                self.directory = loop {
+                    let copy = tempfile::tempdir().unwrap();
+                    match copy_files(self.directory.path(), copy.path()) {
+                        Ok(()) => break copy,
+                        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}"),
+                    }
+                };
                 true
             }
         }
@@ -124,17 +129,18 @@ impl Home for Disk {
 }
 
 /// Copies a directory without what locks it.
-fn copy_files(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
+fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
         let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            fs::create_dir(&target).unwrap();
-            copy_files(&entry.path(), &target);
+        if entry.file_type()?.is_dir() {
+            fs::create_dir(&target)?;
+            copy_files(&entry.path(), &target)?;
         } else if entry.file_name() != "LOCK" {
-            fs::copy(entry.path(), target).unwrap();
+            fs::copy(entry.path(), target)?;
         }
     }
+    Ok(())
 }
 
 /// When the work in the background is done.
