@@ -176,6 +176,8 @@ impl Site {
             .arg(std::env::current_exe().unwrap())
             .args(["--exact", "worker", "--nocapture", "--test-threads=1"])
             .env(ORDER, format!("{} {order}", place.join(".jvs").display()))
+            // Cargo sets it: the dynamic linker would look for each library in a hundred places, and stand still at nothing else.
+            .env_remove("LD_LIBRARY_PATH")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

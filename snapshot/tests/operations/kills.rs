@@ -77,6 +77,8 @@ pub fn strike(control: &Path, order: &str, call: usize) -> bool {
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "kills::victim", "--test-threads=1"])
         .env(VICTIM, format!("{} {order}", control.display()))
+        // Cargo sets it: the dynamic linker would look for each library in a hundred places, and most kills would fall there.
+        .env_remove("LD_LIBRARY_PATH")
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()
