@@ -16,12 +16,16 @@
 //! the store has to be opened again. It takes somebody else to use up both the space that [`SpaceReserve`] keeps and the
 //! space that RocksDB allocates for a WAL ahead.
 //!
+//! No write waits inside RocksDB (`no_slowdown`): one that is stalled there while a flush finds the disk full waits for the
+//! recovery, and the recovery's own flush waits for it (RocksDB 11.8, `DBImpl::DelayWrite` and `DBImpl::FlushMemTable`).
+//!
 //! Deleted ranges are markers that scans across them pay for until compaction has removed them: delete ranges that are
 //! done with, not ranges that are written and scanned all the time.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -45,6 +49,9 @@ mod status;
 const SCAN_CACHED_ENTRIES_MAX: usize = 4096;
 /// Entries that room is made for before a scan knows how many it will find.
 const SCAN_ENTRIES_EXPECTED_MAX: usize = 256;
+/// Pauses between two attempts of a write while RocksDB stalls writes.
+const STALL_PAUSE_MIN: Duration = Duration::from_millis(1);
+const STALL_PAUSE_MAX: Duration = Duration::from_millis(4);
 /// The only column family. RocksDB gives this name to the one that every database has.
 const COLUMN_FAMILY: &str = "default";
 
@@ -61,6 +68,8 @@ pub struct RocksEngine {
     syncs: GroupSync,
     /// Held from the check of a batch's preconditions until the batch is visible. Taken first, before any lock inside.
     preconditions: Mutex<()>,
+    /// Held by the write that waits while RocksDB stalls writes; the others wait for it. No lock is taken under it.
+    stalled: Mutex<()>,
     space: SpaceReserve,
     /// Writes that RocksDB refused for lack of space.
     full: AtomicU64,
@@ -95,15 +104,19 @@ impl RocksEngine {
         read_cached.set_read_tier(ReadTier::BlockCache);
         let mut write_synced = WriteOptions::default();
         write_synced.set_sync(true);
+        write_synced.set_no_slowdown(true);
+        let mut write_logged = WriteOptions::default();
+        write_logged.set_no_slowdown(true);
         Ok(RocksEngine {
             database,
             directory: directory.to_owned(),
             read_cached,
             read_any: ReadOptions::default(),
-            write_logged: WriteOptions::default(),
+            write_logged,
             write_synced,
             syncs: GroupSync::default(),
             preconditions: Mutex::new(()),
+            stalled: Mutex::new(()),
             space: SpaceReserve::new(directory, settings.space_reserve_bytes),
             full: AtomicU64::new(0),
             full_ended: AtomicU64::new(0),
@@ -129,30 +142,39 @@ impl RocksEngine {
 
     /// Puts a batch into the WAL and makes it visible.
     fn apply(&self, batch: &Batch) -> Result<(), EngineError> {
-        let mut changes = WriteBatch::default();
-        let mut removes = false;
-        for operation in &batch.operations {
-            match operation {
-                Operation::Put(key, value) => changes.put(key, value),
-                Operation::Delete(key) => {
-                    removes = true;
-                    changes.delete(key);
-                }
-                // RocksDB takes a range whose ends are in the wrong order for corruption.
-                Operation::DeleteRange(from, to) if from >= to => {}
-                Operation::DeleteRange(from, to) => {
-                    removes = true;
-                    changes.delete_range(from, to);
-                }
-            }
-        }
+        let Changes { changes, removes } = Changes::of(batch);
         if changes.is_empty() {
             return Ok(());
         }
-        self.space.admit(changes.size_in_bytes() as u64, removes)?;
-        self.database
-            .write_opt(changes, &self.write_logged)
-            .map_err(|error| self.write_failed(error))
+        let bytes = changes.size_in_bytes() as u64;
+        self.space.admit(bytes, removes)?;
+        match self.database.write_opt(changes, &self.write_logged) {
+            Err(error) if status::is_stall(&error) => {}
+            outcome => return outcome.map_err(|error| self.write_failed(error)),
+        }
+        self.when_unstalled(|| {
+            self.space.admit(bytes, removes)?;
+            Ok((Changes::of(batch).changes, &self.write_logged))
+        })
+    }
+
+    /// Tries a write until RocksDB does not want it to wait. It waits here and not in RocksDB, where the first of all waiting writes
+    /// keeps the place that the recovery from a full disk needs, and both would wait for ever.
+    fn when_unstalled<'a>(
+        &'a self,
+        write: impl Fn() -> Result<(WriteBatch, &'a WriteOptions), EngineError>,
+    ) -> Result<(), EngineError> {
+        // One at a time: every attempt that is turned away is counted as written when RocksDB slows writes down.
+        let _turn = self.stalled.lock();
+        let mut pause = STALL_PAUSE_MIN;
+        loop {
+            std::thread::sleep(pause);
+            let (changes, options) = write()?;
+            match self.database.write_opt(changes, options) {
+                Err(error) if status::is_stall(&error) => pause = (pause * 2).min(STALL_PAUSE_MAX),
+                outcome => return outcome.map_err(|error| self.write_failed(error)),
+            }
+        }
     }
 
     /// What a failed write means. Only a lack of space leaves the WAL in a known state.
@@ -183,9 +205,12 @@ impl RocksEngine {
         // A WAL that could not be appended to cannot be synced: RocksDB would take the attempt for a failed disk and
         // stop for good. A synced write is refused before it comes to that, until RocksDB has moved to a new WAL. An
         // empty one will do.
-        self.database
-            .write_opt(WriteBatch::default(), &self.write_synced)
-            .map_err(|error| self.write_failed(error))?;
+        match self.database.write_opt(WriteBatch::default(), &self.write_synced) {
+            Err(error) if status::is_stall(&error) => {
+                self.when_unstalled(|| Ok((WriteBatch::default(), &self.write_synced)))?;
+            }
+            outcome => outcome.map_err(|error| self.write_failed(error))?,
+        }
         self.full_ended.fetch_max(full, Ordering::AcqRel);
         Ok(())
     }
@@ -304,6 +329,36 @@ impl Engine for RocksEngine {
             .filter_map(|entry| entry.metadata().ok())
             .map(|file| file.blocks() * 512)
             .sum()
+    }
+}
+
+/// What RocksDB is given of a batch.
+struct Changes {
+    changes: WriteBatch,
+    /// Whether some of them remove something.
+    removes: bool,
+}
+
+impl Changes {
+    fn of(batch: &Batch) -> Self {
+        let mut changes = WriteBatch::default();
+        let mut removes = false;
+        for operation in &batch.operations {
+            match operation {
+                Operation::Put(key, value) => changes.put(key, value),
+                Operation::Delete(key) => {
+                    removes = true;
+                    changes.delete(key);
+                }
+                // RocksDB takes a range whose ends are in the wrong order for corruption.
+                Operation::DeleteRange(from, to) if from >= to => {}
+                Operation::DeleteRange(from, to) => {
+                    removes = true;
+                    changes.delete_range(from, to);
+                }
+            }
+        }
+        Changes { changes, removes }
     }
 }
 

@@ -36,7 +36,15 @@ pub(super) fn is_input_output(error: &rocksdb::Error) -> bool {
 
 /// Whether the disk was full.
 pub(super) fn is_no_space(error: &rocksdb::Error) -> bool {
-    error.as_ref().starts_with(NO_SPACE)
+    let text = error.as_ref();
+    // What a write fails with that waited in vain.
+    let cause = text.strip_prefix("Result incomplete: ").unwrap_or(text);
+    cause.starts_with(NO_SPACE)
+}
+
+/// Whether the write would have had to wait (`WriteOptions::no_slowdown`, db/db_impl/db_impl_write.cc).
+pub(super) fn is_stall(error: &rocksdb::Error) -> bool {
+    error.kind() == rocksdb::ErrorKind::Incomplete && error.as_ref().ends_with("Write stall")
 }
 
 /// Whether it was a sync of the WAL that failed, be it for lack of space.
