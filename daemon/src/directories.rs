@@ -291,7 +291,9 @@ impl Directories {
                 work::run(&repository, job, Bench::of(operation, &self.roots, &self.tools))
             }),
         };
-        let is_cut_off = matches!(&done, Err(error) if error.is_cancelled()) && self.operations.is_stopping();
+        let is_cut_off = matches!(&done, Err(error) if error.is_cancelled())
+            && self.operations.is_stopping()
+            && !operation.is_cancelled();
         if is_cut_off {
             return Err(cairn_api::ApiError::new(
                 cairn_api::Reason::ShuttingDown,
@@ -354,6 +356,14 @@ impl Directories {
         if let Err(error) = self.records.remove::<JobRecord>(&id.to_string()) {
             let error = with_causes(&error);
             tracing::error!(operation = %id, error, "the record of an operation cannot be removed");
+        }
+    }
+
+    /// Cancels an operation. Work on a repository is not taken up again after a restart, whether it has noticed by then or not.
+    pub fn cancel(&self, operation: &Operation) {
+        operation.cancel();
+        if operation.request.kind.is_of_directory() {
+            self.forget_job(operation.id);
         }
     }
 

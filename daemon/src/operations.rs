@@ -217,6 +217,7 @@ pub struct Operation {
     /// The process before was interrupted while it ran, and it was taken up again.
     pub resumed: bool,
     waiting: AtomicBool,
+    cancelled: AtomicBool,
     started_at: Instant,
     progress: Arc<Progress>,
     findings: Mutex<Findings>,
@@ -238,6 +239,7 @@ impl Operation {
             started: identity.started,
             resumed: identity.resumed,
             waiting: AtomicBool::new(false),
+            cancelled: AtomicBool::new(false),
             started_at: Instant::now(),
             progress: Arc::new(Progress::new()),
             findings: Mutex::new(Findings::default()),
@@ -252,6 +254,17 @@ impl Operation {
     /// How far it is, and the flag that stops it.
     pub fn progress(&self) -> &Progress {
         &self.progress
+    }
+
+    /// Asks it to stop for good, on somebody's word: it ends as cancelled, also if the daemon stops before it has noticed.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Release);
+        self.progress.cancel();
+    }
+
+    /// Whether somebody has cancelled it; a daemon that stops has not.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
     }
 
     /// Whether it waits for its turn.

@@ -43,7 +43,12 @@ impl Operations for Service {
         let operation = self.operation(&request.into_inner().id)?;
         if operation.ended().is_none() {
             tracing::info!(operation = %operation.id, "an operation is asked to stop");
-            operation.progress().cancel();
+            let (node, cancelled) = (Arc::clone(&self.node), Arc::clone(&operation));
+            let done = tokio::task::spawn_blocking(move || match node.directories() {
+                Some(directories) => directories.cancel(&cancelled),
+                None => cancelled.cancel(),
+            });
+            done.await.map_err(|failed| errors::broken_task(&failed))?;
         }
         Ok(Response::new(CancelOperationResponse {
             operation: Some(messages::operation(&operation)),
