@@ -365,12 +365,9 @@ impl Decoder {
             Encoding::Raw if stored.len() == length => out.extend_from_slice(stored),
             Encoding::Raw => {}
             Encoding::Zstd => {
-                out.resize(length, 0);
-                let found = self
-                    .zstd
-                    .decompress_to_buffer(stored, out.as_mut_slice())
-                    .map_err(damaged)?;
-                out.truncate(found);
+                // Into memory that is not zeroed first. There may be more of it than asked for: the length is looked at below.
+                out.reserve_exact(length);
+                self.zstd.decompress_to_buffer(stored, out).map_err(damaged)?;
             }
             Encoding::Gzip => {
                 out.reserve_exact(length);

@@ -1,9 +1,11 @@
 //! Reading: a stored frame into chunks, everything verified.
 
+use bytes::Bytes;
+
 use super::format::header;
 use super::{ChunkEntry, FrameEntry, PackError, PackId, PackIndex, TRAILER_BYTES, Trailer, cipher};
 use crate::checksum::crc32c;
-use crate::codec::Decoder;
+use crate::codec::{Decoder, Encoding};
 use crate::sealing::Sealing;
 
 impl PackIndex {
@@ -81,22 +83,33 @@ impl FrameReader {
     /// Decodes a frame from the bytes that are stored of it, and verifies those. Errors: `Short`, `Checksum`, `Key`,
     /// `Decode`.
     pub fn open(&mut self, frame: &FrameEntry, stored: &[u8]) -> Result<DecodedFrame<'_>, PackError> {
+        verify_frame(frame, stored)?;
+        self.expand(frame, stored)?;
+        Ok(DecodedFrame {
+            offset: frame.offset,
+            bytes: &self.bytes,
+            sealing: &self.sealing,
+        })
+    }
+
+    /// Decodes a frame like [`FrameReader::open`], and gives its bytes away: those that are stored raw and plain as they are, without a
+    /// copy, so they keep all of what `stored` is a part of. Whoever takes a chunk from them must verify it by its identity. Errors: as
+    /// `open`.
+    pub fn decode(&mut self, frame: &FrameEntry, stored: &Bytes) -> Result<Bytes, PackError> {
+        verify_frame(frame, stored)?;
+        if frame.encoding == Encoding::Raw
+            && self.sealing.keys().is_none()
+            && stored.len() == frame.length as usize
+        {
+            return Ok(stored.clone());
+        }
+        self.expand(frame, stored)?;
+        Ok(Bytes::from(std::mem::take(&mut self.bytes)))
+    }
+
+    /// Decrypts and decodes into the reader's own memory.
+    fn expand(&mut self, frame: &FrameEntry, stored: &[u8]) -> Result<(), PackError> {
         let offset = frame.offset;
-        if stored.len() != frame.stored as usize {
-            return Err(PackError::Short {
-                offset,
-                expected: frame.stored,
-                found: stored.len(),
-            });
-        }
-        let found = crc32c(stored);
-        if found != frame.checksum {
-            return Err(PackError::Checksum {
-                offset,
-                expected: frame.checksum,
-                found,
-            });
-        }
         let encoded = match self.sealing.keys() {
             None => stored,
             Some(keys) => {
@@ -106,20 +119,29 @@ impl FrameReader {
         };
         self.decoder
             .decode(frame.encoding, encoded, frame.length as usize, &mut self.bytes)
-            .map_err(|cause| PackError::Decode { offset, cause })?;
-        Ok(DecodedFrame {
-            offset,
-            bytes: &self.bytes,
-            sealing: &self.sealing,
-        })
+            .map_err(|cause| PackError::Decode { offset, cause })
     }
+}
 
-    /// Decodes a frame like [`FrameReader::open`], and gives its bytes away. Whoever takes a chunk from them must verify it by
-    /// its identity. Errors: as `open`.
-    pub fn decode(&mut self, frame: &FrameEntry, stored: &[u8]) -> Result<Vec<u8>, PackError> {
-        self.open(frame, stored)?;
-        Ok(std::mem::take(&mut self.bytes))
+/// Whether these are the bytes that are stored of a frame. Errors: `Short`, `Checksum`.
+fn verify_frame(frame: &FrameEntry, stored: &[u8]) -> Result<(), PackError> {
+    let offset = frame.offset;
+    if stored.len() != frame.stored as usize {
+        return Err(PackError::Short {
+            offset,
+            expected: frame.stored,
+            found: stored.len(),
+        });
     }
+    let found = crc32c(stored);
+    if found != frame.checksum {
+        return Err(PackError::Checksum {
+            offset,
+            expected: frame.checksum,
+            found,
+        });
+    }
+    Ok(())
 }
 
 /// A frame's bytes. Chunks are verified as they are taken.

@@ -49,8 +49,9 @@ impl Decoding {
         PackIndex::decode_with(&trailer, &end[..end.len() - TRAILER_BYTES], &self.sealing)
     }
 
-    /// Decodes a frame. Its stored bytes are verified; its chunks are not. The outer error is that there is no memory.
-    pub fn frame(&self, frame: &FrameEntry, stored: &[u8]) -> io::Result<Result<Bytes, PackError>> {
+    /// Decodes a frame. Its stored bytes are verified; its chunks are not. What is stored raw is a part of `stored`. The outer error is
+    /// that there is no memory.
+    pub fn frame(&self, frame: &FrameEntry, stored: &Bytes) -> io::Result<Result<Bytes, PackError>> {
         let idle = self.idle.lock().pop();
         let mut reader = match idle {
             Some(reader) => reader,
@@ -58,7 +59,7 @@ impl Decoding {
         };
         let decoded = reader.decode(frame, stored);
         self.idle.lock().push(reader);
-        Ok(decoded.map(Bytes::from))
+        Ok(decoded)
     }
 
     /// Whether bytes are the chunk.

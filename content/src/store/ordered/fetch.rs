@@ -112,7 +112,11 @@ pub(super) fn decode(inner: &Inner, flow: &Flow) {
     let _guard = StopOnPanic(flow);
     while let Some(job) = flow.take() {
         let outcome = decode_one(inner, &job);
-        if let Ok(decoded) = &outcome {
+        // What was not decoded is a part of what was fetched, and would keep all of that.
+        let part = |decoded: &Decoded| decoded.bytes.as_ptr() == job.stored.as_ptr();
+        if let Ok(decoded) = &outcome
+            && !part(decoded)
+        {
             inner.frames.insert(job.frame.key, decoded.bytes.clone());
         }
         job.frame.fill(outcome);
