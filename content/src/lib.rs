@@ -9,6 +9,7 @@
 //! - [`sealing`]: whether all that is encrypted, and with which keys.
 //! - [`store`]: the packs of an object store, what they hold, and reading it.
 //! - [`checksum`]: CRC-32C, per block and streaming.
+//! - [`write_behind`]: large writes that do not fill the page cache.
 //! - [`objects`]: object stores, where packs lie: a directory, S3, Google Cloud Storage, Azure, memory.
 
 pub mod checksum;
@@ -21,5 +22,6 @@ pub mod pipeline;
 pub mod sealing;
 pub mod store;
 pub mod testing;
+pub mod write_behind;
 
 pub use log::{Log, LogError, LogSettings};

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut};
+use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 
 use super::error::LogError;
 use super::store::{SegmentFile, SegmentStore};
+use crate::write_behind;
 
 /// Most buffers that one `pwritev` takes (`IOV_MAX` of Linux).
 const BUFFERS_PER_WRITE_MAX: usize = 1024;
@@ -189,6 +191,10 @@ impl SegmentFile for LocalFile {
 
     fn evict(&self) -> io::Result<()> {
         Ok(rustix::fs::fadvise(&self.0, 0, None, Advice::DontNeed)?)
+    }
+
+    fn leave(&self, range: Range<u64>) {
+        write_behind::leave(&self.0, range);
     }
 }
 

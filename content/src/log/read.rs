@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -121,6 +122,14 @@ impl Log {
         }
         verify(slice, covered)?;
         Ok(part(buffer, slice))
+    }
+
+    /// Advises that a part of a segment will not be read soon, see [`write_behind`](crate::write_behind). What the advice is worth is the
+    /// system's matter; nothing fails.
+    pub fn leave(&self, segment: SegmentId, range: Range<u64>) {
+        if let Ok(file) = self.files.get(self.store.as_ref(), segment) {
+            file.leave(range);
+        }
     }
 
     /// As [`Log::read`], if the bytes are in memory and sound. `None` says nothing: ask [`Log::read`]. Does not block.

@@ -3,6 +3,7 @@
 //! All methods block. Implementations retry interrupted calls. Files are named by their [`SegmentId`] alone.
 
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::sync::Arc;
 
 use cairn_types::SegmentId;
@@ -60,4 +61,7 @@ pub trait SegmentFile: Send + Sync + 'static {
     /// Drops cached bytes that the system believes to be on the disk, so that the next read asks the disk. Bytes of a
     /// failed sync are among them: the page cache calls them clean.
     fn evict(&self) -> io::Result<()>;
+
+    /// Advises that these bytes will not be read soon: the system may begin to write them to the disk, and forget those that are there.
+    fn leave(&self, _range: Range<u64>) {}
 }

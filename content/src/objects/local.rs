@@ -16,6 +16,8 @@ use bytes::Bytes;
 use cairn_types::Timestamp;
 use rustix::fs::{FlockOperation, flock};
 
+use crate::write_behind;
+
 /// How many unfinished files of one name are stepped over before a write gives up.
 const UNFINISHED_MAX: u32 = 10_000;
 
@@ -62,6 +64,15 @@ pub(super) fn replace(path: &Path, expected: &[u8], new: &Bytes) -> io::Result<R
     }
     sync_directory(path.parent().unwrap_or(path))?;
     Ok(Replaced::Done)
+}
+
+/// Advises that a large object, which was synced when it was written, will not be read soon.
+pub(super) fn leave(path: &Path) {
+    if let Ok(file) = File::open(path)
+        && let Ok(metadata) = file.metadata()
+    {
+        write_behind::leave(&file, 0..metadata.len());
+    }
 }
 
 fn unfinished_file(path: &Path) -> io::Result<(File, PathBuf)> {

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt};
-use object_store::{GetOptions, GetRange, GetResult};
+use object_store::{GetOptions, GetRange, GetResult, GetResultPayload};
 
 use super::classify::Fault;
 use super::error::{ObjectError, Operation};
@@ -13,6 +13,10 @@ use super::list::ObjectInfo;
 use super::request::{AttemptError, Failure};
 use super::write::Version;
 use super::{ObjectName, Objects};
+use crate::write_behind;
+
+/// What is read of a `file://` store by so many bytes at once, in passing, is not kept in the page cache.
+const LEAVING_BYTES_MIN: u64 = 4 << 20;
 
 /// A body that is what was asked for, or the size that makes that impossible.
 enum Fetched {
@@ -211,7 +215,14 @@ async fn body(result: GetResult, wanted: Range<u64>) -> Result<Fetched, AttemptE
     }
     let etag = result.meta.e_tag.clone();
     let version = Version::of(&result.meta);
+    let file = match &result.payload {
+        GetResultPayload::File(file, _) if expected >= LEAVING_BYTES_MIN => file.try_clone().ok(),
+        _ => None,
+    };
     let bytes = result.bytes().await?;
+    if let Some(file) = file {
+        write_behind::leave(&file, wanted);
+    }
     match bytes.len() as u64 {
         found if found == expected => Ok(Fetched::Bytes { bytes, etag, version }),
         found => Err(AttemptError::Short { expected, found }),

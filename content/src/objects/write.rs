@@ -18,6 +18,7 @@ use super::error::{ObjectError, Operation};
 use super::local::{self, Replaced};
 use super::request::{AttemptError, Failure};
 use super::{ObjectName, Objects};
+use crate::write_behind::WINDOW_BYTES;
 
 /// How often a multipart upload is begun anew when the store has forgotten it.
 const UPLOADS_MAX: u32 = 2;
@@ -182,6 +183,12 @@ impl Objects {
             let options = PutOptions::from(mode.clone());
             let payload = PutPayload::from_bytes(bytes.clone());
             self.inner.backend.store.put_opts(&path, payload, options).await?;
+            if let Some(directory) = &self.inner.backend.directory
+                && bytes.len() as u64 >= WINDOW_BYTES
+            {
+                let written = directory.join(name.as_str());
+                let _ = tokio::task::spawn_blocking(move || local::leave(&written)).await;
+            }
             Ok(())
         })
         .await

@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use cairn_content::write_behind::{WriteBehind, leave};
+
 use super::OperationError;
 use crate::directory::beneath::open_file;
 use crate::directory::place::{Way, clone_or_copy, write_at};
@@ -118,10 +120,14 @@ impl Payload for ArchivePayload<'_> {
     fn write(&self, entry: &Entry, to: BorrowedFd<'_>) -> Result<(), OperationError> {
         let failed = |source| OperationError::Staging { source };
         let mut end = 0;
+        let mut behind = WriteBehind::new(0);
         self.each(entry, |offset, bytes| {
             end = offset + bytes.len() as u64;
-            write_at(to, bytes, offset).map_err(failed)
+            write_at(to, bytes, offset).map_err(failed)?;
+            behind.advance(end, |range| leave(to, range));
+            Ok(())
         })?;
+        behind.finish(|range| leave(to, range));
         match end == entry.attributes.size {
             true => Ok(()),
             // It ends with a hole.

@@ -37,8 +37,10 @@ use crate::volume::names::DIRECTORY_BYTES;
 use crate::volume::{INLINE_BYTES_MAX, INLINE_BYTES_USED, log_failed};
 
 mod fault;
+mod passing;
 
 pub use fault::{ImportError, ImportFault};
+use passing::Passing;
 
 /// Objects written at once.
 const BATCH_OBJECTS_MAX: usize = 4096;
@@ -114,6 +116,7 @@ pub struct Import {
     /// Segments that the batch refers to.
     segments: BTreeSet<SegmentId>,
     logged_bytes: u64,
+    passing: Passing,
     /// An earlier call has failed.
     broken: bool,
     /// The tree is at fault.
@@ -186,6 +189,7 @@ impl Volumes {
             current: None,
             segments: BTreeSet::new(),
             logged_bytes: 0,
+            passing: Passing::default(),
             broken: false,
             refused: false,
             limits,
@@ -543,6 +547,7 @@ impl Import {
         let appended = shared.log.append(&write.encode(), &[&current.buffer]);
         let appended = appended.map_err(log_failed).map_err(stopped)?;
         self.segments.insert(appended.slice.segment());
+        self.passing.appended(&shared.log, &appended.slice);
         self.logged_bytes += current.buffer.len() as u64;
         let extent = ExtentRecord {
             start: current.buffer_start,
@@ -628,6 +633,7 @@ impl Import {
         self.volumes.require_room()?;
         if self.logged_bytes > 0 {
             shared.log.sync().map_err(log_failed).map_err(stopped)?;
+            self.passing.finish(&shared.log);
         }
         self.record.progressed = shared.now();
         let batch = std::mem::replace(&mut self.batch, ImportBatch::new(&self.record));

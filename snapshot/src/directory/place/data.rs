@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use cairn_content::write_behind::{WINDOW_BYTES, WriteBehind, leave};
 use rustix::fs::{copy_file_range, ftruncate, ioctl_ficlone};
 use rustix::io::Errno;
 
@@ -74,16 +75,20 @@ fn copy_by_kernel(
     end: u64,
 ) -> io::Result<bool> {
     let start = *position;
+    let mut behind = WriteBehind::new(start);
     while *position < end {
         let (mut at, mut target) = (*position, *position);
         let wanted = usize::try_from(end - *position)
             .unwrap_or(usize::MAX)
-            .min(1 << 30);
+            .min(WINDOW_BYTES as usize);
         match copy_file_range(from, Some(&mut at), to, Some(&mut target), wanted) {
             // Some file systems say so of files that have data.
             Ok(0) if *position == start => return Ok(false),
-            Ok(0) => return Ok(true),
-            Ok(copied) => *position += copied as u64,
+            Ok(0) => break,
+            Ok(copied) => {
+                *position += copied as u64;
+                behind.advance(*position, |range| leave(to, range));
+            }
             Err(Errno::INTR) => {}
             Err(Errno::NOTSUP | Errno::NOSYS | Errno::XDEV | Errno::INVAL | Errno::PERM | Errno::TXTBSY) => {
                 return Ok(false);
@@ -91,6 +96,7 @@ fn copy_by_kernel(
             Err(error) => return Err(error.into()),
         }
     }
+    behind.finish(|range| leave(to, range));
     Ok(true)
 }
 
@@ -99,6 +105,7 @@ fn copy_by_hand(from: BorrowedFd<'_>, to: BorrowedFd<'_>, position: &mut u64, en
         .unwrap_or(READ_BYTES)
         .min(READ_BYTES);
     let mut buffer = vec![0; wanted];
+    let mut behind = WriteBehind::new(*position);
     while *position < end {
         let wanted = usize::try_from(end - *position)
             .unwrap_or(READ_BYTES)
@@ -111,7 +118,9 @@ fn copy_by_hand(from: BorrowedFd<'_>, to: BorrowedFd<'_>, position: &mut u64, en
         };
         write_at(to, &buffer[..read], *position)?;
         *position += read as u64;
+        behind.advance(*position, |range| leave(to, range));
     }
+    behind.finish(|range| leave(to, range));
     Ok(())
 }
 
