@@ -45,6 +45,10 @@ pub struct Arguments {
     )]
     pub control_directory: Option<PathBuf>,
 
+    /// Say more on standard error: -v what is done, -vv how, -vvv everything. RUST_LOG can say it in detail
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+
     #[command(subcommand)]
     pub command: Command,
 }

@@ -7,12 +7,13 @@ use cairn_api::Client;
 use cairn_types::WorkspaceName;
 use clap::Parser;
 
-use crate::arguments::{Arguments, Command};
+use crate::arguments::{Arguments, Command, DirectoryCommand};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::logging::Logging;
 use crate::output::Output;
 use crate::target::Target;
-use crate::{connection, progress};
+use crate::{connection, progress, system};
 
 mod archive;
 mod diff;
@@ -52,14 +53,25 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         socket,
         json,
         control_directory,
+        verbose,
         command,
     } = arguments;
+    let logging = Logging { verbose, json };
+    // A view may have a file for it.
+    if !matches!(command, Command::Directory(DirectoryCommand::View(_))) {
+        logging.start()?;
+    }
     let mut session = Session {
         socket,
         control_directory,
+        logging,
         output: Output::new(json),
     };
     let outcome = execute(&mut session, command).await;
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        let memory_peak_bytes = system::memory_peak();
+        tracing::debug!(memory_peak_bytes, "the command has ended");
+    }
     // What was printed before a failure is told all the same.
     let finished = session.output.finish();
     outcome?;
@@ -207,6 +219,8 @@ struct Session {
     socket: Option<PathBuf>,
     /// The control directory of plain directories, if it is not inside them.
     control_directory: Option<PathBuf>,
+    /// What is told beside the outcome.
+    logging: Logging,
     output: Output,
 }
 
