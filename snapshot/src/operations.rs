@@ -14,10 +14,9 @@ use std::sync::Arc;
 
 use cairn_content::objects::ObjectStoreUrlError;
 use cairn_content::sealing::KeyFileError;
-use cairn_types::{ErrorKind, SnapshotId};
+use cairn_types::{ErrorKind, SnapshotId, with_causes};
 
 use crate::archive::ArchiveError;
-use crate::causes::with_causes;
 use crate::directory::place::PlaceError;
 use crate::directory::walk::WalkError;
 use crate::directory::{IgnoreError, IgnoreRules, RelativePath};
@@ -274,7 +273,7 @@ impl OperationError {
             }
             OperationError::Place(error) => error.kind(),
             OperationError::Workspace { source, .. } | OperationError::Staging { source } => {
-                crate::repository::error::io_kind(source)
+                ErrorKind::of_io(source)
             }
             OperationError::Payload { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,

@@ -33,5 +33,8 @@ fn keys_of_old_saves_are_forgotten_by_gc() {
     );
     let log = fs::read_to_string(place.work().join(".jvs/audit/log")).unwrap();
     let told = log.lines().last().unwrap();
-    assert!(told.contains(r#""event":"collect""#) && told.contains(r#""keys":"1""#), "{told}");
+    assert!(
+        told.contains(r#""event":"collect""#) && told.contains(r#""keys":"1""#),
+        "{told}"
+    );
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use cairn_types::{ErrorKind, SnapshotId, Timestamp};
+use cairn_types::{ErrorKind, SnapshotId, Timestamp, with_causes};
 use rustix::fs::{AtFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,6 @@ use super::verify::VERIFIED_SUFFIX;
 use super::{OperationError, audit};
 use crate::archive::{Phase, Progress, ReclaimOptions};
 use crate::engine::{EngineKind, Tools, remove_snapshot};
-use crate::causes::with_causes;
 use crate::repository::document::Document;
 use crate::repository::idempotency::KEPT;
 use crate::repository::layout::document_name;
@@ -285,7 +284,10 @@ fn forget_requests(repository: &Repository, lease: &Lease) -> Result<(), Operati
         ),
         Err(error @ RepositoryError::Lease(_)) => return Err(error.into()),
         Err(error) => {
-            tracing::warn!(error = with_causes(&error), "keys of old requests cannot be removed");
+            tracing::warn!(
+                error = with_causes(&error),
+                "keys of old requests cannot be removed"
+            );
         }
     }
     Ok(())

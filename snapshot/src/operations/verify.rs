@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cairn_types::{ErrorKind, SnapshotId, Timestamp};
+use cairn_types::{ErrorKind, SnapshotId, Timestamp, with_causes};
 use rustix::fs::{AtFlags, Mode, OFlags, fsync, openat, renameat, unlinkat};
 
 use self::own_list::OwnList;
@@ -19,7 +19,6 @@ use super::OperationError;
 use super::payload::Payload;
 use super::snapshots::{open, payload};
 use crate::archive::{Phase, Progress};
-use crate::causes::with_causes;
 use crate::directory::{Body, Digest, Record, RelativePath};
 use crate::engine::chunks::ChunksError;
 use crate::manifest::{ManifestOptions, ManifestReader, ManifestWriter};

@@ -87,13 +87,23 @@ fn every_byte_that_an_archive_needs_is_read() {
     let workspace = directory.path().join("workspace");
     fs::create_dir_all(workspace.join("sub")).unwrap();
     for number in 0..200 {
-        fs::write(workspace.join(format!("sub/{number}")), format!("the file {number}")).unwrap();
+        fs::write(
+            workspace.join(format!("sub/{number}")),
+            format!("the file {number}"),
+        )
+        .unwrap();
     }
     let place = Place::new(directory.path(), false);
     let snapshot = place.save_with(EngineKind::Archive);
     let check = || {
         let repository = Place::open(&place.control);
-        let found = verify(&repository, snapshot.id, VerifyRequest::default(), &Progress::new()).unwrap();
+        let found = verify(
+            &repository,
+            snapshot.id,
+            VerifyRequest::default(),
+            &Progress::new(),
+        )
+        .unwrap();
         let told: Vec<String> = found.damage.iter().map(|damage| damage.what.clone()).collect();
         assert_eq!((found.files, found.damaged), (found.files, told.len() as u64));
         told

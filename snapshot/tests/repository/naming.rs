@@ -190,7 +190,6 @@ fn a_repeated_request_gives_the_same_snapshot() {
         "{error}"
     );
     assert!(RequestKey::new("", b"").is_err() && RequestKey::new(&"x".repeat(1025), b"").is_err());
-
 }
 
 #[test]
@@ -201,7 +200,9 @@ fn requests_are_forgotten_when_they_are_old_or_have_made_nothing() {
     let lease = site.lease();
     let (id, never) = (repository.new_snapshot_id(), repository.new_snapshot_id());
     repository.remember_request(&lease, &key("used"), id).unwrap();
-    repository.remember_request(&lease, &key("unused"), never).unwrap();
+    repository
+        .remember_request(&lease, &key("unused"), never)
+        .unwrap();
     lease.release().unwrap();
     site.publish(|descriptor| descriptor.id = id);
     let lease = site.lease();

@@ -3,10 +3,9 @@
 //!
 //! Where a part cannot be read, the entries of that part are passed over: they are one damage.
 
-use cairn_types::ErrorKind;
+use cairn_types::{ErrorKind, with_causes};
 
 use super::Verification;
-use crate::causes::with_causes;
 use crate::directory::{Body, Entry, Record, RelativePath};
 use crate::engine::chunks::{ChunksError, PayloadRecords};
 use crate::operations::OperationError;
