@@ -27,8 +27,10 @@ use crate::repository::import_jvs::ImportError;
 use crate::repository::{AuditEntry, AuditEvent, Lease, LeaseError, Reader, Repository, RepositoryError};
 
 pub mod collect;
+pub mod differences;
 pub mod doctor;
 pub mod fork;
+pub mod history;
 pub mod import;
 pub mod labels;
 pub mod live;
@@ -38,6 +40,7 @@ pub mod recover;
 pub mod restore;
 pub mod save;
 pub mod snapshots;
+pub mod status;
 pub mod store;
 pub mod verify;
 
