@@ -15,7 +15,7 @@ mod registered;
 pub use archive::{ArchiveCommand, OperationCommand, PullArguments, PushArguments};
 pub use directory::{
     CollectCommand, DeleteArguments, DirectoryCommand, DoctorArguments, HistoryArguments, ImportJvsArguments,
-    InitArguments, NoteArguments, PinArguments, RestoreArguments, SaveArguments, TagArguments,
+    InitArguments, LabelTarget, NoteArguments, PinArguments, RestoreArguments, SaveArguments, TagArguments,
     UnpinArguments, VerifyArguments, ViewArguments,
 };
 pub use registered::RegisteredCommand;
@@ -44,6 +44,10 @@ pub struct Arguments {
         env = "CAIRN_CONTROL_DIR"
     )]
     pub control_directory: Option<PathBuf>,
+
+    /// Say more on standard error: -v what is done, -vv how, -vvv everything. RUST_LOG can say it in detail
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
 
     #[command(subcommand)]
     pub command: Command,
@@ -114,6 +118,9 @@ pub enum Command {
         /// Compare this path only, with what is below it; may be repeated. Relative to the directory that is given
         #[arg(long = "path", value_name = "PATH", help_heading = "Options of directories")]
         paths: Vec<OsString>,
+        /// Let the daemon compare; the directory must be registered (cairn directory register)
+        #[arg(long, help_heading = "Options of directories")]
+        daemon: bool,
     },
     /// Make a workspace or directory equal to a snapshot; what it was before is kept as another snapshot
     #[command(
@@ -154,6 +161,9 @@ pub enum Command {
         /// Where the control directory of the new directory will be. Default: .jvs in it
         #[arg(long, value_name = "PATH", help_heading = "Options of directories")]
         new_control_dir: Option<PathBuf>,
+        /// Let the daemon do it: it goes on if this command does not; the directory must be registered (cairn directory register), and the new one is
+        #[arg(long, help_heading = "Options of directories")]
+        daemon: bool,
     },
     /// Archive a snapshot in an object store
     #[command(
@@ -195,7 +205,7 @@ pub enum Command {
     /// Show how a directory is, or the daemon
     #[command(
         after_help = "Without a directory, and if the current one is in no repository: how the daemon is, where it listens and what it \
-        holds. --daemon says so wherever it is called.\n\n\
+        holds. --daemon alone says so wherever it is called.\n\n\
         Examples:\n  cairn status\n  cairn status .\n  cairn status --daemon\n\n\
         --json prints {\"version\":…,\"process_id\":…,\"started\":…,\"uptime_seconds\":…,\"data_directory\":…,\"ready\":…,\
         \"listeners\":[{\"service\":\"nfs\",\"address\":…},…],\"usage\":{…},\"conditions\":[{\"name\":…,\"holds\":…,\
@@ -210,8 +220,8 @@ pub enum Command {
         /// The directory
         #[arg(value_name = "DIRECTORY")]
         target: Option<OsString>,
-        /// Show how the daemon is, wherever this is called
-        #[arg(long, conflicts_with = "target")]
+        /// Show how the daemon is, wherever this is called; with a directory, ask the daemon how that is
+        #[arg(long)]
         daemon: bool,
     },
 }

@@ -7,12 +7,13 @@ use cairn_api::Client;
 use cairn_types::WorkspaceName;
 use clap::Parser;
 
-use crate::arguments::{Arguments, Command};
+use crate::arguments::{Arguments, Command, DirectoryCommand};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::logging::Logging;
 use crate::output::Output;
 use crate::target::Target;
-use crate::{connection, progress};
+use crate::{connection, progress, system};
 
 mod archive;
 mod diff;
@@ -52,14 +53,25 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         socket,
         json,
         control_directory,
+        verbose,
         command,
     } = arguments;
+    let logging = Logging { verbose, json };
+    // A view may have a file for it.
+    if !matches!(command, Command::Directory(DirectoryCommand::View(_))) {
+        logging.start()?;
+    }
     let mut session = Session {
         socket,
         control_directory,
+        logging,
         output: Output::new(json),
     };
     let outcome = execute(&mut session, command).await;
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        let memory_peak_bytes = system::memory_peak();
+        tracing::debug!(memory_peak_bytes, "the command has ended");
+    }
     // What was printed before a failure is told all the same.
     let finished = session.output.finish();
     outcome?;
@@ -90,6 +102,9 @@ async fn execute(session: &mut Session, command: Command) -> Result<(), Failure>
             target,
             directory: arguments,
         } => match Target::parse_or_here(target)? {
+            Target::Directory(directory) if arguments.daemon => {
+                directory::history_by_daemon(session, directory, arguments).await
+            }
             Target::Directory(directory) => apart(|| directory::history(session, directory, arguments)),
             Target::Workspace(name) => {
                 for_directories(arguments.given())?;
@@ -102,6 +117,7 @@ async fn execute(session: &mut Session, command: Command) -> Result<(), Failure>
             to,
             stat,
             paths,
+            daemon,
         } => match Target::parse_or_here(target)? {
             Target::Directory(directory) => {
                 let asked = directory::Asked {
@@ -110,10 +126,14 @@ async fn execute(session: &mut Session, command: Command) -> Result<(), Failure>
                     stat,
                     paths,
                 };
-                apart(|| directory::diff(session, directory, asked))
+                match daemon {
+                    true => directory::diff_by_daemon(session, directory, asked).await,
+                    false => apart(|| directory::diff(session, directory, asked)),
+                }
             }
             Target::Workspace(name) => {
                 for_directories((!paths.is_empty()).then_some("--path"))?;
+                for_directories(daemon.then_some("--daemon"))?;
                 let from = from.ok_or_else(|| snapshot_missing("diff", &name))?;
                 diff::run(session, &name, from, to, stat).await
             }
@@ -140,12 +160,18 @@ async fn execute(session: &mut Session, command: Command) -> Result<(), Failure>
             reference,
             new,
             new_control_dir,
+            daemon,
         } => match Target::parse(target)? {
+            Target::Directory(directory) if daemon => {
+                let new = PathBuf::from(new);
+                directory::fork_by_daemon(session, directory, reference, new, new_control_dir).await
+            }
             Target::Directory(directory) => {
                 apart(|| directory::fork(session, directory, &reference, new, new_control_dir))
             }
             Target::Workspace(name) => {
                 for_directories(new_control_dir.map(|_| "--new-control-dir"))?;
+                for_directories(daemon.then_some("--daemon"))?;
                 let new = Target::parse(new)?.into_workspace()?;
                 snapshot::fork(session, &name, reference, new).await
             }
@@ -156,6 +182,7 @@ async fn execute(session: &mut Session, command: Command) -> Result<(), Failure>
         Command::Operation(command) => operation::run(session, command).await,
         Command::Mount { target, mount_point } => mount::run(session, &target, mount_point).await,
         Command::Status { target, daemon } => match Target::directory(target)? {
+            Some(directory) if daemon => directory::status_by_daemon(session, Some(directory)).await,
             Some(directory) => apart(|| directory::status(session, Some(directory))),
             None if !daemon && directory::is_repository_here(session)? => {
                 apart(|| directory::status(session, None))
@@ -207,6 +234,8 @@ struct Session {
     socket: Option<PathBuf>,
     /// The control directory of plain directories, if it is not inside them.
     control_directory: Option<PathBuf>,
+    /// What is told beside the outcome.
+    logging: Logging,
     output: Output,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! It talks to the daemon through `cairn-api`; plain directories it works on itself, with `cairn-snapshot`, and without a daemon. It
 //! decides nothing that these decide. [`arguments`] is the command line, [`command`] has one file per command family, [`json`] the
-//! objects that `--json` prints, [`exit`] the exit codes.
+//! objects that `--json` prints, [`exit`] the exit codes, [`logging`] what libraries say beside it.
 
 use std::process::ExitCode;
 
@@ -13,6 +13,7 @@ mod connection;
 mod exit;
 mod failure;
 mod json;
+mod logging;
 mod output;
 mod progress;
 mod system;

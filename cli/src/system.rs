@@ -74,6 +74,14 @@ pub fn parts() -> std::io::Result<Parts> {
     })
 }
 
+/// The most memory that this process has had resident at once, in bytes (`VmHWM` of proc(5)); 0 if the kernel does not tell.
+pub fn memory_peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kibibytes.map_or(0, |kibibytes| kibibytes << 10)
+}
+
 /// The name of the user that this process belongs to. Other sources of users than /etc/passwd are believed through the
 /// environment: the name is for people, and decides nothing.
 pub fn actor() -> String {
@@ -106,7 +114,7 @@ fn name_in(passwd: &str, uid: u32) -> Option<String> {
 mod tests {
     use cairn_types::{Clock, Randomness};
 
-    use super::{SystemClock, SystemRandomness, name_in, parts};
+    use super::{SystemClock, SystemRandomness, memory_peak, name_in, parts};
 
     #[test]
     fn clock_and_randomness_are_real() {
@@ -115,6 +123,7 @@ mod tests {
         SystemRandomness.fill(&mut a);
         SystemRandomness.fill(&mut b);
         assert_ne!(a, b);
+        assert!(memory_peak() > 1 << 20, "{}", memory_peak());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use cairn_metadata::engine::rocks::{RocksEngine, RocksSettings};
 use cairn_nfs::{Server, ServerError, ServerSettings};
 use cairn_snapshot::engine::Tools;
 use cairn_snapshot::repository::{Host, LeaseTimes, Parts, SystemTicks};
+pub(crate) use cairn_types::with_causes;
 use cairn_types::{Clock, ErrorKind, Randomness};
 use cairn_vfs::control::{ControlError, Usage};
 use cairn_vfs::{OpenError, Volumes, VolumesParts, VolumesSettings};
@@ -87,21 +88,6 @@ impl StoresError {
             }
         }
     }
-}
-
-/// An error and its causes, outermost first.
-pub(crate) fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let layer = error.to_string();
-        // Some layers only repeat the one below.
-        if !text.ends_with(&layer) {
-            text = format!("{text}: {layer}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 impl Stores {

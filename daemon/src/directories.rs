@@ -39,9 +39,10 @@ use cairn_snapshot::archive::Progress;
 use cairn_snapshot::engine::Tools;
 use cairn_snapshot::operations::OperationError;
 use cairn_snapshot::operations::collect::{self, CollectPlan};
-use cairn_snapshot::operations::recover::recover;
+use cairn_snapshot::operations::labels::{LabelRequest, change_labels};
+use cairn_snapshot::operations::recover::Recovered;
 use cairn_snapshot::operations::restore::RestorePlan;
-use cairn_snapshot::repository::{AuditEntry, AuditEvent, Labels, Parts, Repository, RepositoryId};
+use cairn_snapshot::repository::{AuditEvent, Labels, Parts, Repository, RepositoryId};
 use cairn_types::{SnapshotId, Timestamp};
 use parking_lot::Mutex;
 
@@ -53,7 +54,7 @@ pub use requests::{
     SaveRequest, Scheduled, UnsavedChanges, VerifyRequest,
 };
 pub use schedules::ScheduleView;
-pub use status::{History, Status};
+pub use status::{History, Inspected, Status};
 pub use verification::{Health, VerificationSettings};
 
 use crate::assembly::with_causes;
@@ -597,7 +598,7 @@ impl Directories {
         Ok(collect::plan(&repository, &self.tools, asker.wait(), progress)?)
     }
 
-    /// Changes what people say of a snapshot; durable on return. Gives the number of the new pin, if there is one.
+    /// Changes what people say of a snapshot; durable on return.
     ///
     /// # Errors
     /// No such snapshot; no such pin; somebody else works in the repository; a bound; I/O.
@@ -607,12 +608,8 @@ impl Directories {
         id: SnapshotId,
         request: &LabelsRequest,
         progress: &Progress,
-    ) -> Result<(SnapshotFacts, Option<u64>), DirectoriesError> {
+    ) -> Result<Labelled, DirectoriesError> {
         let repository = self.open_for(directory, request.asker.actor.as_deref())?;
-        let lease = repository
-            .lease("labels", request.asker.wait(), progress.cancel_flag())
-            .map_err(OperationError::from)?;
-        recover(&repository, &lease, &self.tools, progress)?;
         let present = repository.labels(&repository.descriptor(id)?);
         for number in &request.remove_pins {
             let is_there = |labels: &Labels| labels.pins.iter().any(|pin| pin.number == *number);
@@ -620,9 +617,20 @@ impl Directories {
                 return Err(DirectoriesError::NoPin { number: *number });
             }
         }
+        let unpins = !request.remove_pins.is_empty() || request.remove_all_pins;
+        let changing = LabelRequest {
+            snapshot: id,
+            event: match (request.add_pin.is_some(), unpins) {
+                (true, _) => AuditEvent::Pin,
+                (false, true) => AuditEvent::Unpin,
+                (false, false) => AuditEvent::Label,
+            },
+            details: request.details(),
+            wait: request.asker.wait(),
+        };
         let now = self.parts.clock.now();
-        let mut number = None;
-        let labels = repository.change_labels(&lease, id, |labels| {
+        let (mut number, mut removed) = (None, Vec::new());
+        let change = |labels: &mut Labels| {
             if let Some(note) = &request.note {
                 labels.note.clone_from(note);
             }
@@ -630,29 +638,39 @@ impl Directories {
                 labels.tags.remove(tag);
             }
             labels.tags.extend(request.add_tags.iter().cloned());
-            labels
+            let goes = |number| request.remove_all_pins || request.remove_pins.contains(&number);
+            removed = labels
                 .pins
-                .retain(|pin| !request.remove_all_pins && !request.remove_pins.contains(&pin.number));
+                .iter()
+                .map(|pin| pin.number)
+                .filter(|pin| goes(*pin))
+                .collect();
+            labels.pins.retain(|pin| !goes(pin.number));
             if let Some((reason, expires)) = &request.add_pin {
                 number = Some(labels.pin(reason, &repository.parts().actor, now, *expires));
             }
-        })?;
-        let event =
-            match request.add_pin.is_some() || !request.remove_pins.is_empty() || request.remove_all_pins {
-                true => AuditEvent::Pin,
-                false => AuditEvent::Label,
-            };
-        let entry = AuditEntry {
-            event,
-            snapshot: Some(id),
-            details: BTreeMap::from([("revision".to_owned(), labels.revision.to_string())]),
         };
-        if let Err(error) = repository.audit(&lease, entry) {
-            tracing::warn!(%error, "the audit log cannot be written");
-        }
-        lease.release().map_err(OperationError::from)?;
-        Ok((SnapshotFacts::of(&repository, id)?, number))
+        let (_, recovered) = change_labels(&repository, &self.tools, &changing, change, progress)?;
+        Ok(Labelled {
+            snapshot: SnapshotFacts::of(&repository, id)?,
+            pin: number,
+            removed_pins: removed,
+            recovered,
+        })
     }
+}
+
+/// What came of a change of labels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Labelled {
+    /// The snapshot, with its labels as they are now.
+    pub snapshot: SnapshotFacts,
+    /// The number of the new pin, if there is one.
+    pub pin: Option<u64>,
+    /// The numbers of the pins that are gone.
+    pub removed_pins: Vec<u64>,
+    /// What was put right before.
+    pub recovered: Vec<Recovered>,
 }
 
 /// What has to be said when work has ended, however it has.

@@ -28,6 +28,7 @@ use crate::node::{Node, Phase};
 pub mod archive_errors;
 mod archive_messages;
 mod archives;
+mod batches;
 mod control;
 pub mod control_errors;
 mod control_messages;

@@ -131,21 +131,10 @@ impl EngineError {
             EngineError::Exists { .. } | EngineError::MountPoint { .. } | EngineError::Foreign { .. } => {
                 ErrorKind::Conflict
             }
-            EngineError::Io { source, .. } => io_kind(source),
+            EngineError::Io { source, .. } => ErrorKind::of_io(source),
             EngineError::Walk(error) => error.kind(),
             EngineError::Place(error) => error.kind(),
             EngineError::Manifest(error) => error.kind(),
         }
-    }
-}
-
-/// What the caller can do about a failed call to the file system.
-fn io_kind(error: &io::Error) -> ErrorKind {
-    match error.kind() {
-        io::ErrorKind::NotFound => ErrorKind::NotFound,
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => ErrorKind::Denied,
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
-        io::ErrorKind::AlreadyExists => ErrorKind::Conflict,
-        _ => ErrorKind::Unavailable,
     }
 }

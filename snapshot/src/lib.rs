@@ -10,7 +10,6 @@
 //! - [`view`]: a snapshot as a tree to look at, read as far as somebody looks.
 
 pub mod archive;
-mod causes;
 mod codec;
 pub mod directory;
 pub mod engine;

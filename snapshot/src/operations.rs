@@ -14,10 +14,9 @@ use std::sync::Arc;
 
 use cairn_content::objects::ObjectStoreUrlError;
 use cairn_content::sealing::KeyFileError;
-use cairn_types::{ErrorKind, SnapshotId};
+use cairn_types::{ErrorKind, SnapshotId, with_causes};
 
 use crate::archive::ArchiveError;
-use crate::causes::with_causes;
 use crate::directory::place::PlaceError;
 use crate::directory::walk::WalkError;
 use crate::directory::{IgnoreError, IgnoreRules, RelativePath};
@@ -28,8 +27,10 @@ use crate::repository::import_jvs::ImportError;
 use crate::repository::{AuditEntry, AuditEvent, Lease, LeaseError, Reader, Repository, RepositoryError};
 
 pub mod collect;
+pub mod differences;
 pub mod doctor;
 pub mod fork;
+pub mod history;
 pub mod import;
 pub mod labels;
 pub mod live;
@@ -39,6 +40,7 @@ pub mod recover;
 pub mod restore;
 pub mod save;
 pub mod snapshots;
+pub mod status;
 pub mod store;
 pub mod verify;
 
@@ -274,7 +276,7 @@ impl OperationError {
             }
             OperationError::Place(error) => error.kind(),
             OperationError::Workspace { source, .. } | OperationError::Staging { source } => {
-                crate::repository::error::io_kind(source)
+                ErrorKind::of_io(source)
             }
             OperationError::Payload { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,

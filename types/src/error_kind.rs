@@ -1,5 +1,7 @@
 //! What the caller of a failed operation can do about it.
 
+use std::io;
+
 /// The caller's next move. Every error enum of the engines maps its variants onto these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
@@ -19,4 +21,18 @@ pub enum ErrorKind {
     Unavailable,
     /// A fault of Cairn itself: report it.
     Internal,
+}
+
+impl ErrorKind {
+    /// What the caller can do about an error of the operating system with files and directories.
+    pub fn of_io(error: &io::Error) -> ErrorKind {
+        match error.kind() {
+            io::ErrorKind::NotFound => ErrorKind::NotFound,
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => ErrorKind::Denied,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
+            io::ErrorKind::AlreadyExists => ErrorKind::Conflict,
+            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidFilename => ErrorKind::Invalid,
+            _ => ErrorKind::Unavailable,
+        }
+    }
 }

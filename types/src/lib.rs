@@ -2,6 +2,7 @@
 //! once, where it entered, and is trusted from there on.
 
 pub mod byte_range;
+pub mod causes;
 pub mod clock;
 pub mod cron;
 pub mod error_kind;
@@ -19,6 +20,7 @@ pub mod tree;
 pub mod workspace_name;
 
 pub use byte_range::ByteRange;
+pub use causes::with_causes;
 pub use clock::{Clock, Randomness};
 pub use cron::Cron;
 pub use error_kind::ErrorKind;

@@ -19,7 +19,7 @@ use cairn_metadata::store::OpenVolume;
 use cairn_metadata::{InodeRecord, Lineage, MetadataError, Store, Transaction, View};
 use cairn_types::{
     BranchId, ByteRange, Clock, ErrorKind, Extent, FileKind, InodeId, Randomness, Timestamp, VolumeId,
-    WorkspaceName,
+    WorkspaceName, with_causes,
 };
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
@@ -96,7 +96,7 @@ pub(crate) fn metadata_failed(error: MetadataError) -> Error {
     match error.kind() {
         ErrorKind::NoSpace => Error::NoSpace,
         kind => Error::Io {
-            what: chain(&error),
+            what: with_causes(&error),
             kind,
         },
     }
@@ -112,21 +112,10 @@ pub(crate) fn log_failed(error: cairn_content::log::LogError) -> Error {
     match kind {
         ErrorKind::NoSpace => Error::NoSpace,
         kind => Error::Io {
-            what: chain(&error),
+            what: with_causes(&error),
             kind,
         },
     }
-}
-
-/// An error with its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// The state of a volume.

@@ -12,7 +12,7 @@ use cairn_content::log::store::SegmentStore;
 use cairn_content::log::{Log, LogParts, LogSettings, ReplayStart, ReplayedRecord};
 use cairn_metadata::engine::Engine;
 use cairn_metadata::{MetadataError, Store};
-use cairn_types::{Clock, ErrorKind, InodeId, Randomness, Timestamp, VolumeId};
+use cairn_types::{Clock, ErrorKind, InodeId, Randomness, Timestamp, VolumeId, with_causes};
 use parking_lot::{Mutex, RwLock};
 
 use crate::dirty::LoggedWrite;
@@ -24,7 +24,7 @@ use crate::filesystem::{
 use crate::references::References;
 use crate::space::{Nudge, SpaceGuard};
 use crate::sync::GroupSync;
-use crate::volume::{Shared, Volume, chain, metadata_failed};
+use crate::volume::{Shared, Volume, metadata_failed};
 use crate::{Error, Pending};
 
 mod background;
@@ -167,7 +167,10 @@ impl Volumes {
         let (engine, counter) = (store.shared_engine(), commits.clone());
         let sync_metadata = move || {
             let covered = counter.load(Ordering::SeqCst);
-            engine.sync().map(|()| covered).map_err(|error| chain(&error))
+            engine
+                .sync()
+                .map(|()| covered)
+                .map_err(|error| with_causes(&error))
         };
         let metadata_sync = GroupSync::start("sync-metadata", sync_metadata, reroll("metadata"));
         let metadata_sync = metadata_sync.map_err(OpenError::Thread)?;
@@ -176,7 +179,7 @@ impl Volumes {
             synced
                 .sync()
                 .map(|position| position.0)
-                .map_err(|error| chain(&error))
+                .map_err(|error| with_causes(&error))
         };
         let log_sync = GroupSync::start("sync-log", sync_log, reroll("log")).map_err(OpenError::Thread)?;
 

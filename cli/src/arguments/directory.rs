@@ -111,6 +111,9 @@ pub struct HistoryArguments {
     /// Safety snapshots too
     #[arg(long)]
     pub all: bool,
+    /// Ask the daemon, with which the directory must be registered (cairn directory register)
+    #[arg(long)]
+    pub daemon: bool,
 }
 
 impl HistoryArguments {
@@ -123,6 +126,7 @@ impl HistoryArguments {
             (self.limit.is_some(), "--limit"),
             (self.graph, "--graph"),
             (self.all, "--all"),
+            (self.daemon, "--daemon"),
         ])
     }
 }
@@ -201,6 +205,9 @@ pub struct LabelTarget {
     /// Of a directory: wait at most so long while somebody else works in the repository
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub wait: u64,
+    /// Of a directory: let the daemon do it; the directory must be registered (cairn directory register)
+    #[arg(long)]
+    pub daemon: bool,
 }
 
 /// Changes of tags.
@@ -260,9 +267,6 @@ pub struct DeleteArguments {
     /// Do not ask
     #[arg(long, short)]
     pub yes: bool,
-    /// Let the daemon do it: it goes on if this command does not, and the directory must be registered (cairn directory register)
-    #[arg(long)]
-    pub daemon: bool,
 }
 
 /// What the doctor does.

@@ -9,7 +9,6 @@ use std::path::{Component, Path, PathBuf};
 
 use cairn_snapshot::directory::{PathError, RelativePath};
 use cairn_snapshot::engine::{EngineKind, Tools};
-use cairn_snapshot::operations::OperationError;
 use cairn_snapshot::operations::recover::Recovered;
 use cairn_snapshot::repository::{Descriptor, Labels, Repository};
 use cairn_types::SnapshotId;
@@ -40,13 +39,13 @@ mod status;
 mod verify;
 mod view;
 
-pub(super) use diff::{Asked, run as diff};
-pub(super) use fork::run as fork;
-pub(super) use history::run as history;
+pub(super) use diff::{Asked, by_daemon as diff_by_daemon, run as diff};
+pub(super) use fork::{by_daemon as fork_by_daemon, run as fork};
+pub(super) use history::{by_daemon as history_by_daemon, run as history};
 pub(super) use registered::run as registered;
 pub(super) use restore::{by_daemon as restore_by_daemon, run as restore};
 pub(super) use save::{by_daemon as save_by_daemon, run as save};
-pub(super) use status::run as status;
+pub(super) use status::{by_daemon as status_by_daemon, run as status};
 
 /// The variable that names the engine of saves that name none.
 const ENGINE_VARIABLE: &str = "JVS_SNAPSHOT_ENGINE";
@@ -57,7 +56,11 @@ const WAIT_SECONDS: u64 = 60;
 pub(super) fn is_for_daemon(command: &DirectoryCommand) -> bool {
     match command {
         DirectoryCommand::Verify(arguments) => arguments.daemon,
-        DirectoryCommand::Delete(arguments) => arguments.daemon,
+        DirectoryCommand::Delete(arguments) => arguments.of.daemon,
+        DirectoryCommand::Tag(arguments) => arguments.of.daemon,
+        DirectoryCommand::Note(arguments) => arguments.of.daemon,
+        DirectoryCommand::Pin(arguments) => arguments.of.daemon,
+        DirectoryCommand::Unpin(arguments) => arguments.of.daemon,
         DirectoryCommand::Gc(CollectCommand::Plan { daemon, .. } | CollectCommand::Run { daemon, .. }) => {
             *daemon
         }
@@ -65,20 +68,21 @@ pub(super) fn is_for_daemon(command: &DirectoryCommand) -> bool {
         | DirectoryCommand::ImportJvs(_)
         | DirectoryCommand::View(_)
         | DirectoryCommand::Preview { .. }
-        | DirectoryCommand::Tag(_)
-        | DirectoryCommand::Note(_)
-        | DirectoryCommand::Pin(_)
-        | DirectoryCommand::Unpin(_)
         | DirectoryCommand::Doctor(_) => false,
     }
 }
 
 /// The same by the daemon. Those that are not for it are done here.
 pub(super) async fn run_by_daemon(session: &mut Session, command: DirectoryCommand) -> Result<(), Failure> {
+    use labels::by_daemon as label;
     match command {
         DirectoryCommand::Verify(arguments) => verify::by_daemon(session, arguments).await,
         DirectoryCommand::Delete(arguments) => collect::delete_by_daemon(session, arguments).await,
         DirectoryCommand::Gc(command) => collect::by_daemon(session, command).await,
+        DirectoryCommand::Tag(arguments) => label::tag(session, arguments).await,
+        DirectoryCommand::Note(arguments) => label::note(session, arguments).await,
+        DirectoryCommand::Pin(arguments) => label::pin(session, arguments).await,
+        DirectoryCommand::Unpin(arguments) => label::unpin(session, arguments).await,
         command => super::apart(|| run(session, command)),
     }
 }
@@ -206,42 +210,6 @@ impl Opened {
     /// A path that a person typed, below the root of the workspace.
     fn path(&self, given: &OsStr) -> Result<RelativePath, Failure> {
         below(self.repository.workspace_path(), &self.base, given)
-    }
-
-    /// The paths that are compared or restored: those asked for, as far as partial snapshots hold them. Nothing: everything. Fails with the first of
-    /// them if none of them is held.
-    fn scope(
-        &self,
-        descriptors: &[&Descriptor],
-        asked: &[RelativePath],
-    ) -> Result<Vec<RelativePath>, Failure> {
-        let mut scope = asked.to_vec();
-        for held in descriptors
-            .iter()
-            .filter_map(|descriptor| descriptor.paths.as_ref())
-        {
-            if scope.is_empty() {
-                scope.clone_from(&held.paths);
-                continue;
-            }
-            let within = |path: &&RelativePath, others: &[RelativePath]| {
-                others.iter().any(|other| path.is_within(other))
-            };
-            let mut common: Vec<RelativePath> = scope
-                .iter()
-                .filter(|path| within(path, &held.paths))
-                .cloned()
-                .collect();
-            common.extend(held.paths.iter().filter(|path| within(path, &scope)).cloned());
-            common.sort();
-            common.dedup();
-            if common.is_empty() {
-                let path = scope.swap_remove(0);
-                return Err(OperationError::NoPath { path }.into());
-            }
-            scope = common;
-        }
-        Ok(scope)
     }
 
     /// The snapshot that a person named; without a name the latest.

@@ -15,7 +15,7 @@ use cairn_snapshot::operations::OperationError;
 use cairn_snapshot::operations::collect::CollectError;
 use cairn_snapshot::repository::import_jvs::ImportError;
 use cairn_snapshot::repository::{LeaseError, RepositoryError};
-use cairn_types::ErrorKind;
+use cairn_types::{ErrorKind, with_causes};
 
 use crate::exit::Exit;
 use crate::text;
@@ -300,14 +300,7 @@ impl DirectoryFailure {
 
 /// An error with its causes, in one line that plays no tricks with the terminal.
 pub fn chain(error: &dyn Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words.push_str(": ");
-        words.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text::line(&words)
+    text::line(&with_causes(error))
 }
 
 fn of_kind(kind: ErrorKind) -> DirectoryReason {

@@ -10,7 +10,7 @@ use cairn_snapshot::engine::Choice;
 use cairn_snapshot::operations::recover::Recovered as WasRecovered;
 use cairn_snapshot::operations::restore::RestoreTotals;
 use cairn_snapshot::repository::{
-    Descriptor, LeaseRecord, Listing, Origin, Snapshot as Listed, text::escape,
+    Descriptor, LeaseRecord, Origin, RepositoryError, Snapshot as Listed, text::escape,
 };
 use cairn_snapshot::repository::{Labels, Loss as DescribedLoss, Losses as DescribedLosses};
 use serde::Serialize;
@@ -20,7 +20,7 @@ use crate::text;
 
 mod daemon;
 
-pub use daemon::{Outcome, Registered, Status, recovered_of, save_outcome, totals_of};
+pub use daemon::{Outcome, Registered, Status, origin_word, recovered_of, save_outcome, totals_of};
 
 /// A path of this machine as text.
 pub fn path(path: &Path) -> String {
@@ -38,7 +38,8 @@ pub struct DirectorySnapshot {
     /// What was restored, of a safety snapshot; the schedule's name; what was imported or forked.
     origin_of: Option<String>,
     note: String,
-    tags: Vec<String>,
+    /// Its tags.
+    pub tags: Vec<String>,
     pins: Vec<Pin>,
     template: Option<String>,
     /// How its data is kept.
@@ -119,6 +120,12 @@ impl DamagedSnapshot {
     pub fn text(&self) -> String {
         format!("{}  {}", self.id, self.error)
     }
+
+    /// The same with the first digits of its identity only.
+    pub fn short(&self) -> String {
+        let short = self.id.get(..cairn_types::SnapshotId::SHORT_DIGITS);
+        format!("{}  {}", short.unwrap_or(&self.id), self.error)
+    }
 }
 
 /// What of entries could not be kept.
@@ -166,6 +173,8 @@ pub struct Holder {
     host: String,
     process: u32,
     since: Option<String>,
+    #[serde(skip)]
+    acquired: cairn_types::Timestamp,
 }
 
 /// The words of an origin.
@@ -282,6 +291,19 @@ impl Engine {
         }
     }
 
+    /// The same, better engines that are not used on lines of their own, as people read it.
+    pub fn text(&self) -> String {
+        let mut told = self.used.clone().unwrap_or_default();
+        for degraded in &self.degraded {
+            told.push_str(&format!(
+                "\n  not {}: {}",
+                degraded.from,
+                text::line(&degraded.reason)
+            ));
+        }
+        told
+    }
+
     /// Why no engine can be told.
     pub fn unknown(error: String) -> Self {
         Engine {
@@ -344,10 +366,9 @@ impl Losses {
     }
 }
 
-/// Those of a listing that cannot be read.
-pub fn damaged(listing: &Listing) -> Vec<DamagedSnapshot> {
-    listing
-        .damaged
+/// Snapshots that cannot be read, and why.
+pub fn damaged(found: &[(cairn_types::SnapshotId, RepositoryError)]) -> Vec<DamagedSnapshot> {
+    found
         .iter()
         .map(|(id, error)| DamagedSnapshot {
             id: id.to_string(),
@@ -404,6 +425,20 @@ impl From<&LeaseRecord> for Holder {
             host: record.holder.name.clone(),
             process: record.holder.pid,
             since: text::utc_time(record.acquired),
+            acquired: record.acquired,
         }
+    }
+}
+
+impl Holder {
+    /// The same for people.
+    pub fn text(&self) -> String {
+        let since = text::local_time(self.acquired, &jiff::tz::TimeZone::system());
+        let host = text::line(&self.host);
+        format!(
+            "{} by process {} on {host} since {since}",
+            text::line(&self.operation),
+            self.process
+        )
     }
 }

@@ -20,6 +20,9 @@ use serde_json::Value;
 
 mod bad_input;
 mod importing;
+mod keys;
+mod logging;
+mod memory;
 mod place;
 mod viewing;
 

@@ -19,7 +19,11 @@ pub struct Place {
 impl Place {
     /// An empty directory that is no repository yet.
     pub fn new() -> Self {
-        let root = TempDir::new().unwrap();
+        Place::within(TempDir::new().unwrap())
+    }
+
+    /// The same in a directory that is there.
+    pub fn within(root: TempDir) -> Self {
         fs::create_dir(root.path().join("work")).unwrap();
         Place { root }
     }
@@ -60,6 +64,7 @@ impl Place {
             .env("XDG_CACHE_HOME", self.beside("cache"))
             .env_remove("CAIRN_CONTROL_DIR")
             .env_remove("JVS_SNAPSHOT_ENGINE")
+            .env_remove("RUST_LOG")
             .stdin(Stdio::null());
         command
     }
@@ -103,7 +108,12 @@ impl Place {
             "{arguments:?}: {}",
             text(&plain.stderr)
         );
-        assert!(text(&plain.stderr).starts_with("cairn: "), "{arguments:?}");
+        // Warnings of libraries may come before it.
+        let told = text(&plain.stderr);
+        assert!(
+            told.lines().any(|line| line.starts_with("cairn: ")),
+            "{arguments:?}: {told}"
+        );
         let mut command = self.command(arguments);
         let output = command.arg("--json").output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{arguments:?}");

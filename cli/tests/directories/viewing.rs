@@ -268,3 +268,79 @@ fn what_cannot_be_mounted_on_is_told() {
         assert_eq!(output.status.code(), Some(22), "{}", text(&output.stderr));
     }
 }
+
+/// As a user who is not root everything goes by fusermount3, which is run for the mount and for its end. In mount namespaces of its own, where the
+/// device can be opened by others.
+const AS_NOBODY: &str = r#"
+set -e
+mknod "$1/fuse" c 10 229 && chmod 666 "$1/fuse"
+mount --bind "$1/fuse" /dev/fuse
+exec setpriv --reuid 65534 --regid 65534 --clear-groups sh -ec '
+    cd "$1/work"
+    "$1/cairn" init . && "$1/cairn" snapshot . --tag v1
+    echo changed > a
+    "$1/cairn" view . v1 "$1/view" --background
+    test "$(cat "$1/view/a")" = first
+    if "$1/cairn" view . "$1/view"; then exit 1; fi
+    grep -q " $1/view .*fuse.*user_id=65534" /proc/self/mountinfo
+    "$1/cairn" view --unmount "$1/view"
+    if grep " $1/view " /proc/self/mountinfo; then exit 1; fi
+    "$1/cairn" view . v1 "$1/view" > "$1/told" & view=$!
+    until grep -q mounted "$1/told"; do kill -0 $view; done
+    test "$(cat "$1/view/a")" = first
+    kill -TERM $view && wait $view
+    if grep " $1/view " /proc/self/mountinfo; then exit 1; fi
+    until test -z "$(ls .jvs/readers)"; do :; done
+' sh "$1"
+"#;
+
+#[test]
+fn others_than_root_mount_by_the_helper() {
+    let is_there = |program: &str| {
+        let status = std::process::Command::new("sh")
+            .args(["-c", "command -v \"$0\" > /dev/null", program])
+            .status();
+        status.unwrap().success()
+    };
+    if !can_mount() {
+        return;
+    }
+    let missing = ["unshare", "setpriv", "fusermount3"]
+        .into_iter()
+        .find(|program| !is_there(program));
+    if let Some(program) = missing {
+        assert_ne!(
+            std::env::var("CI").as_deref(),
+            Ok("true"),
+            "there is no {program}"
+        );
+        eprintln!("SKIPPED: a view of somebody else: there is no {program}");
+        return;
+    }
+    let place = Place::new();
+    let outside = place.beside("").canonicalize().unwrap();
+    place.write("a", "first\n");
+    fs::create_dir(outside.join("view")).unwrap();
+    fs::set_permissions(&outside, Permissions::from_mode(0o777)).unwrap();
+    for path in ["work", "work/a", "view"] {
+        std::os::unix::fs::chown(outside.join(path), Some(65_534), Some(65_534)).unwrap();
+    }
+    // Where others can reach it.
+    fs::copy(env!("CARGO_BIN_EXE_cairn"), outside.join("cairn")).unwrap();
+    fs::set_permissions(outside.join("cairn"), Permissions::from_mode(0o755)).unwrap();
+    let output = std::process::Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", AS_NOBODY, "sh"])
+        .arg(&outside)
+        .env_remove("CAIRN_CONTROL_DIR")
+        .env_remove("XDG_CACHE_HOME")
+        .env_remove("RUST_LOG")
+        .output()
+        .unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}{}",
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+}

@@ -23,6 +23,15 @@ pub struct SnapshotFacts {
 }
 
 impl SnapshotFacts {
+    /// Those of a snapshot that was made just now.
+    pub fn first(descriptor: Descriptor) -> Self {
+        SnapshotFacts {
+            labels: Labels::first(&descriptor),
+            integrity: Some(Integrity::Unverified),
+            descriptor,
+        }
+    }
+
     /// Those of a snapshot. Errors: there is none; its descriptor is damaged; I/O.
     pub fn of(repository: &Repository, id: SnapshotId) -> Result<Self, OperationError> {
         let descriptor = repository.descriptor(id)?;
@@ -71,14 +80,16 @@ pub enum Outcome {
         /// The new repository.
         repository: RepositoryId,
         /// Its first snapshot.
-        first: SnapshotId,
+        first: Box<SnapshotFacts>,
         /// Where it is.
         workspace: PathBuf,
+        /// Where its control directory is.
+        control: PathBuf,
         /// Entries that were written.
         entries: u64,
         /// Bytes of files that were written.
         bytes: u64,
-        /// What could not be kept.
+        /// What could not be kept; nothing if it was complete before an interruption.
         losses: Losses,
     },
     /// Of removing.

@@ -1,6 +1,6 @@
 //! What can be asked for, as checked values that are also what is written down of accepted work. No protocol is known here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -285,4 +285,33 @@ pub struct LabelsRequest {
     pub remove_all_pins: bool,
     /// Who asks.
     pub asker: Asker,
+}
+
+impl LabelsRequest {
+    /// What the audit log tells of it.
+    pub fn details(&self) -> BTreeMap<String, String> {
+        let words = |tags: &[Tag]| tags.iter().map(Tag::as_str).collect::<Vec<_>>().join(" ");
+        let pins = match self.remove_all_pins {
+            true => "all".to_owned(),
+            false => {
+                let pins: Vec<String> = self.remove_pins.iter().map(ToString::to_string).collect();
+                pins.join(" ")
+            }
+        };
+        let reason = self.add_pin.as_ref().map(|(reason, _)| reason.clone());
+        let details = [
+            ("note", self.note.clone()),
+            ("added", Some(words(&self.add_tags))),
+            ("removed", Some(words(&self.remove_tags))),
+            ("reason", reason),
+            ("pins", Some(pins)),
+        ];
+        let given = details
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)));
+        given
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
+    }
 }

@@ -1,7 +1,15 @@
 //! What is told of a repository as it is now, without changing it.
 
+use std::ops::ControlFlow;
+
 use cairn_snapshot::archive::Progress;
+use cairn_snapshot::directory::RelativePath;
+use cairn_snapshot::engine::EngineKind;
+use cairn_snapshot::operations::OperationError;
+use cairn_snapshot::operations::differences::{self, EntryDifference, Told};
+use cairn_snapshot::operations::history::{HistoryRequest, history};
 use cairn_snapshot::operations::restore::count_unsaved;
+use cairn_snapshot::operations::status::{self as of_workspace, status};
 use cairn_snapshot::operations::verify::integrity;
 use cairn_snapshot::repository::{LeaseRecord, Snapshot};
 use cairn_types::SnapshotId;
@@ -27,15 +35,34 @@ pub struct Status {
     pub changes: Option<u64>,
 }
 
+/// How a workspace is, as a person asks for it.
+#[derive(Debug)]
+pub struct Inspected {
+    /// All of it.
+    pub status: of_workspace::Status,
+    /// The newest snapshot.
+    pub newest: Option<SnapshotFacts>,
+    /// The one that the content comes from.
+    pub head: Option<SnapshotFacts>,
+}
+
 /// Snapshots of a repository.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct History {
     /// Newest first.
     pub snapshots: Vec<SnapshotFacts>,
+    /// Of each, the nearest of the others that its content comes from.
+    pub from: Vec<Option<SnapshotId>>,
     /// There are older ones.
     pub more: bool,
+    /// Snapshots that can be read.
+    pub total: usize,
+    /// Safety snapshots that nobody asked for.
+    pub hidden: usize,
     /// Those that cannot be read, and why.
     pub damaged: Vec<(SnapshotId, String)>,
+    /// Where the workspace's content comes from.
+    pub head: Option<SnapshotId>,
 }
 
 impl Directories {
@@ -95,26 +122,101 @@ impl Directories {
         limit: usize,
         all: bool,
     ) -> Result<History, DirectoriesError> {
-        let repository = self.open_for(directory, None)?;
-        let listing = repository.list()?;
-        let is_wanted = |snapshot: &&Snapshot| {
-            let descriptor = &snapshot.descriptor;
-            before.is_none_or(|before| descriptor.sequence < before) && (all || descriptor.origin.is_latest())
+        let request = HistoryRequest {
+            before,
+            limit: Some(limit),
+            all,
+            ..HistoryRequest::default()
         };
-        let mut wanted = listing.snapshots.iter().rev().filter(is_wanted);
-        let told = wanted.by_ref().take(limit).map(|snapshot| SnapshotFacts {
+        self.search(directory, &request, &Progress::new())
+    }
+
+    /// Snapshots of a repository that somebody looks for.
+    ///
+    /// # Errors
+    /// It is not there; it cannot be read; cancelled.
+    pub fn search(
+        &self,
+        directory: &Registered,
+        request: &HistoryRequest,
+        progress: &Progress,
+    ) -> Result<History, DirectoriesError> {
+        let repository = self.open_for(directory, None)?;
+        let found = history(&repository, request, progress)?;
+        let facts = found.snapshots.into_iter().map(|snapshot| SnapshotFacts {
+            integrity: integrity(&repository, &snapshot.descriptor).ok(),
+            descriptor: snapshot.descriptor,
+            labels: snapshot.labels,
+        });
+        let damaged = found.damaged.iter();
+        Ok(History {
+            snapshots: facts.collect(),
+            from: found.from,
+            more: found.more,
+            total: found.total,
+            hidden: found.hidden,
+            damaged: damaged.map(|(id, error)| (*id, with_causes(error))).collect(),
+            head: found.head,
+        })
+    }
+
+    /// How a workspace is, as a person asks for it. Gives also what is known of the two snapshots in it. `engine` is the one that a save would be asked for.
+    ///
+    /// # Errors
+    /// It is not there; it cannot be read; there is no such engine; cancelled.
+    pub fn inspect(
+        &self,
+        directory: &Registered,
+        engine: Option<&str>,
+        progress: &Progress,
+    ) -> Result<Inspected, DirectoriesError> {
+        let repository = self.open_for(directory, None)?;
+        let config = repository.config()?;
+        let word = engine.or_else(|| config.engine()).unwrap_or_default();
+        let wished = EngineKind::requested(word)?;
+        let status = status(&repository, &self.tools, wished, progress)?;
+        let facts = |snapshot: &Snapshot| SnapshotFacts {
+            integrity: integrity(&repository, &snapshot.descriptor).ok(),
             descriptor: snapshot.descriptor.clone(),
             labels: snapshot.labels.clone(),
-            integrity: integrity(&repository, &snapshot.descriptor).ok(),
-        });
-        Ok(History {
-            snapshots: told.collect(),
-            more: wanted.next().is_some(),
-            damaged: listing
-                .damaged
-                .iter()
-                .map(|(id, error)| (*id, with_causes(error)))
-                .collect(),
+        };
+        Ok(Inspected {
+            newest: status.newest.as_ref().map(facts),
+            head: status.head().map(facts),
+            status,
         })
+    }
+
+    /// Hands out what differs between a snapshot and the workspace, or another snapshot, in path order, until `visit` says that nobody wants more. Without a
+    /// first snapshot it is the latest.
+    ///
+    /// # Errors
+    /// No such snapshot or path; it cannot be read; cancelled.
+    pub fn diff(
+        &self,
+        directory: &Registered,
+        (from, to): (Option<&str>, Option<&str>),
+        paths: &[RelativePath],
+        progress: &Progress,
+        mut visit: impl FnMut(EntryDifference) -> ControlFlow<()>,
+    ) -> Result<(), DirectoriesError> {
+        let repository = self.open_for(directory, None)?;
+        let from = repository.resolve(from.unwrap_or("latest"))?;
+        let to = match to {
+            Some(to) => Some(repository.resolve(to)?),
+            None => None,
+        };
+        let told = |told: Told| match told {
+            Told::DirectoryTime(_) => Ok(()),
+            Told::Difference(difference) => match visit(difference) {
+                ControlFlow::Continue(()) => Ok(()),
+                ControlFlow::Break(()) => Err(OperationError::Cancelled),
+            },
+        };
+        match to {
+            Some(to) => differences::between(&repository, (from, to), paths, progress, told)?,
+            None => differences::live(&repository, from, paths, progress, told)?,
+        }
+        Ok(())
     }
 }

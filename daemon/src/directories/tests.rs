@@ -394,8 +394,11 @@ fn every_kind_of_work_does_what_it_says() {
         ..LabelsRequest::default()
     };
     let progress = cairn_snapshot::archive::Progress::new();
-    let (facts, pin) = directories.set_labels(&of, safety, &labels, &progress).unwrap();
-    assert_eq!((facts.labels.note.as_str(), pin), ("said later", Some(1)));
+    let labelled = directories.set_labels(&of, safety, &labels, &progress).unwrap();
+    assert_eq!(
+        (labelled.snapshot.labels.note.as_str(), labelled.pin),
+        ("said later", Some(1))
+    );
     let delete = |snapshot| {
         Job::Delete(DeleteRequest {
             snapshot,
@@ -410,7 +413,8 @@ fn every_kind_of_work_does_what_it_says() {
         remove_pins: vec![1],
         ..LabelsRequest::default()
     };
-    directories.set_labels(&of, safety, &unpin, &progress).unwrap();
+    let labelled = directories.set_labels(&of, safety, &unpin, &progress).unwrap();
+    assert_eq!((labelled.removed_pins, labelled.pin), (vec![1], None));
     assert!(matches!(
         directories.set_labels(&of, safety, &unpin, &progress),
         Err(DirectoriesError::NoPin { number: 1 })
@@ -660,20 +664,10 @@ fn interrupted_work_is_taken_up_again() {
     }));
     assert!(matches!(site.done(&operation), Outcome::Collected { .. }));
     drop(directories);
-    fs::create_dir(site.root().join("half")).unwrap();
-    let fork = Job::Fork(ForkRequest {
-        snapshot: first,
-        workspace: site.root().join("half").into_os_string().into_encoded_bytes(),
-        control: None,
-        asker: Asker::default(),
-    });
     let reason = |operation: &Operation| match operation.state() {
         State::Failed(error) => error.reason,
         other => panic!("{other:?}"),
     };
-    let (directories, operation) = took_up(fork);
-    assert_eq!(reason(&operation), Reason::Interrupted);
-    drop(directories);
     let plan = cairn_snapshot::repository::OperationId([5; 16]);
     let (directories, operation) = took_up(Job::Collect(CollectRequest {
         plan,
@@ -684,4 +678,111 @@ fn interrupted_work_is_taken_up_again() {
     drop(directories);
     let (_, operation) = took_up(Job::Save(SaveRequest::default()));
     assert_eq!(reason(&operation), Reason::Interrupted);
+}
+
+#[test]
+fn a_fork_that_was_interrupted_begins_anew_and_one_that_was_complete_is_done() {
+    let site = Site::new();
+    let workspace = site.workspace("w");
+    let directories = site.open();
+    let of = register(&directories, &workspace);
+    let (_, first) = site.save(&directories, &of, None);
+    drop(directories);
+    let bytes = |path: PathBuf| path.into_os_string().into_encoded_bytes();
+    let job = |control: Option<&str>| {
+        Job::Fork(ForkRequest {
+            snapshot: first,
+            workspace: bytes(site.root().join("new")),
+            control: control.map(|name| bytes(site.root().join(name))),
+            asker: Asker::default(),
+        })
+    };
+    let took_up = |job: Job| {
+        let id = interrupted(&site, of.id, job);
+        let directories = site.open();
+        directories.resume().unwrap();
+        let operation = directories.operations.find(&id.to_string()).unwrap();
+        site.wait(&operation);
+        (directories, operation)
+    };
+    let forked = |operation: &Operation| match site.done(operation) {
+        Outcome::Forked {
+            repository, first, ..
+        } => (repository, first.descriptor.id),
+        other => panic!("{other:?}"),
+    };
+    let names = || {
+        let listed = fs::read_dir(site.root()).unwrap();
+        let mut names: Vec<_> = listed.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    // What a kill leaves, as it is called then.
+    let partial = site.root().join(".new.cairn-partial");
+    fs::create_dir_all(partial.join(".jvs/descriptors")).unwrap();
+    fs::write(partial.join("a"), "half").unwrap();
+    let (directories, operation) = took_up(job(None));
+    let (repository, snapshot) = forked(&operation);
+    assert_eq!(
+        (names(), read(site.root().join("new/a"))),
+        (vec!["new".into(), "w".into()], "one".to_owned())
+    );
+    // The daemon looks after it, and its end was not written down: it is done, once.
+    let record = JobRecord {
+        operation: operation.id.to_string(),
+        repository: of.id,
+        accepted: operation.started,
+        job: job(None),
+    };
+    directories.records.store(&record).unwrap();
+    drop(directories);
+    let directories = site.open();
+    directories.resume().unwrap();
+    let again = directories.operations.find(&operation.id.to_string()).unwrap();
+    assert_eq!(forked(&again), (repository, snapshot));
+    let found = directories
+        .find(&DirectoryRef::Path(site.root().join("new")))
+        .unwrap();
+    assert_eq!(
+        (found.id, ids(&directories, &found)),
+        (repository, vec![snapshot])
+    );
+    directories
+        .unregister(&DirectoryRef::Repository(repository))
+        .unwrap();
+    drop(directories);
+    // Another fork does not take that one for its own.
+    let (directories, operation) = took_up(job(None));
+    match operation.state() {
+        State::Failed(error) => assert_eq!(error.reason, Reason::Interrupted),
+        other => panic!("{other:?}"),
+    }
+    drop(directories);
+
+    // With its control directory elsewhere, killed before it had its name.
+    fs::remove_dir_all(site.root().join("new")).unwrap();
+    let (directories, operation) = took_up(job(Some("control")));
+    let (repository, _) = forked(&operation);
+    directories
+        .unregister(&DirectoryRef::Repository(repository))
+        .unwrap();
+    drop(directories);
+    fs::rename(site.root().join("new"), &partial).unwrap();
+    let (directories, operation) = took_up(job(Some("control")));
+    let (later, snapshot) = forked(&operation);
+    assert_ne!(later, repository);
+    let all: Vec<std::ffi::OsString> = vec!["control".into(), "new".into(), "w".into()];
+    assert_eq!(names(), all);
+    let found = directories
+        .find(&DirectoryRef::Path(site.root().join("new")))
+        .unwrap();
+    assert_eq!((found.id, ids(&directories, &found)), (later, vec![snapshot]));
+    site.save(&directories, &found, None);
+    directories.unregister(&DirectoryRef::Repository(later)).unwrap();
+    drop(directories);
+    // One that somebody has worked in since is never removed.
+    fs::rename(site.root().join("new"), &partial).unwrap();
+    let (_, operation) = took_up(job(Some("control")));
+    assert!(matches!(operation.state(), State::Failed(_)));
+    assert!(site.root().join("control/format_version").exists());
 }

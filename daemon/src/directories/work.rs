@@ -4,17 +4,18 @@
 //! - A restore whose steps had begun is finished by the recovery that comes before anything else. One that had not begun is done now, and loses
 //!   nothing that was written since: a safety snapshot is taken even if it was not asked for.
 //! - Verifying passes over what was read since it was accepted.
-//! - A removal that is done is done. A plan that was carried out in part is stale, and a fork in part is in the way: these are told as
-//!   interrupted.
+//! - A fork is complete when it can be seen; what was written of one that is not is removed, and it begins anew.
+//! - A removal that is done is done. A plan that was carried out in part is stale, which is told as interrupted.
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use cairn_snapshot::archive::Progress;
 use cairn_snapshot::directory::beneath::open_entry;
-use cairn_snapshot::engine::{EngineKind, Tools, remove_tree};
+use cairn_snapshot::directory::place::Losses;
+use cairn_snapshot::engine::{EngineKind, Tools};
 use cairn_snapshot::operations::collect::{self, CollectError};
-use cairn_snapshot::operations::materialize::materialize;
+use cairn_snapshot::operations::fork;
 use cairn_snapshot::operations::recover::{Recovered, recover};
 use cairn_snapshot::operations::restore;
 use cairn_snapshot::operations::save::{self, Saved};
@@ -22,8 +23,9 @@ use cairn_snapshot::operations::snapshots::manifest;
 use cairn_snapshot::operations::{OperationError, verify};
 use cairn_snapshot::repository::config::Compression;
 use cairn_snapshot::repository::idempotency::save_description;
+use cairn_snapshot::repository::reached::control_in;
 use cairn_snapshot::repository::templates::{Filled, Moment};
-use cairn_snapshot::repository::{self, Origin, Reached, Repository, RepositoryError, RequestKey};
+use cairn_snapshot::repository::{self, ControlDirectory, Origin, Repository, RepositoryError, RequestKey};
 use cairn_types::{ErrorKind, SnapshotId, Timestamp};
 
 use super::DirectoriesError;
@@ -414,75 +416,81 @@ fn fork(
 ) -> Result<Outcome, DirectoriesError> {
     let path = |bytes: &[u8]| PathBuf::from(std::ffi::OsStr::from_bytes(bytes));
     let target = path(&request.workspace);
+    // Nothing is resolved by path: whoever renames what is above does not lead us elsewhere.
     let (parent, name) = bench.roots.reach_parent(&target)?;
     let control = request.control.as_deref().map(path);
     let control = match &control {
         Some(control) => Some(bench.roots.reach_parent(control)?),
         None => None,
     };
-    // By way of the open parent: whoever renames what is above does not lead us elsewhere.
-    let through = Path::new("/proc/self/fd")
-        .join(std::os::fd::AsRawFd::as_raw_fd(&parent.directory).to_string())
-        .join(name);
-    let written = match materialize(repository, request.snapshot, &[], &through, bench.progress) {
-        Ok(written) => written,
-        Err(OperationError::Occupied { .. }) => {
-            return Err(match bench.identity.resumed {
-                true => DirectoriesError::Interrupted {
-                    what: format!(
-                        "{} is what was written of the fork until then: remove it, then fork again",
-                        target.display()
-                    ),
-                },
-                false => OperationError::Occupied { path: target }.into(),
+    let key = RequestKey::new(
+        &format!("cairnd/operation/{}", bench.identity.id),
+        request.snapshot.to_string().as_bytes(),
+    )?;
+    if bench.identity.resumed
+        && let Some(done) = forked_before(repository, request, &key, bench)
+    {
+        return Ok(done);
+    }
+    let forking = fork::ForkRequest {
+        snapshot: request.snapshot,
+        workspace: (&parent, name),
+        control: control.as_ref().map(|(parent, name)| (parent, *name)),
+        key: Some(key),
+    };
+    let forked = match fork::fork_reached(repository, bench.tools, &forking, bench.progress) {
+        // Not by this fork, which is complete when it can be seen.
+        Err(OperationError::Occupied { .. }) if bench.identity.resumed => {
+            return Err(DirectoriesError::Interrupted {
+                what: format!(
+                    "something else is at {} now: remove it, then fork again",
+                    target.display()
+                ),
             });
         }
-        Err(error) => return Err(error.into()),
+        forked => forked?,
     };
-    let begun = begin(repository, request, &parent, name, control, bench);
-    let (forked, first) = begun.inspect_err(|_| {
-        let removed = remove_tree(
-            std::os::fd::AsFd::as_fd(&parent.directory),
-            name,
-            &parent.path.join(name),
-            2,
-            &Progress::new(),
-        );
-        if let Err(error) = removed {
-            tracing::warn!(path = %target.display(), %error, "what was written of a fork cannot be removed");
-        }
-    })?;
     Ok(Outcome::Forked {
-        repository: forked.identity().id,
-        first,
-        workspace: forked.workspace_path().to_owned(),
-        entries: written.entries,
-        bytes: written.bytes,
-        losses: written.losses,
+        repository: forked.repository,
+        first: Box::new(SnapshotFacts::first(*forked.first)),
+        workspace: forked.workspace,
+        control: forked.control,
+        entries: forked.written.entries,
+        bytes: forked.written.bytes,
+        losses: forked.written.losses,
     })
 }
 
-/// Puts what was written under version control, and takes its first snapshot.
-fn begin(
+/// What came of a fork that was complete when the daemon was interrupted; nothing if it was not.
+fn forked_before(
     repository: &Repository,
     request: &ForkRequest,
-    parent: &Reached,
-    name: &std::ffi::OsStr,
-    control: Option<(Reached, &std::ffi::OsStr)>,
+    key: &RequestKey,
     bench: Bench<'_>,
-) -> Result<(Repository, SnapshotId), DirectoriesError> {
-    let workspace = bench.roots.reach(&parent.path.join(name))?;
-    let control = control.as_ref().map(|(parent, name)| (parent, *name));
-    let forked = Repository::init_reached(workspace, control, repository.parts().clone())?;
-    let mut saving = save::SaveRequest::new(format!("fork of {}", request.snapshot));
-    saving.wait = request.asker.wait();
-    saving.origin = Origin::ForkOf {
-        repository: repository.identity().id.to_string(),
-        snapshot: request.snapshot,
+) -> Option<Outcome> {
+    let path = |bytes: &[u8]| PathBuf::from(std::ffi::OsStr::from_bytes(bytes));
+    let parts = repository.parts().clone();
+    let workspace = bench.roots.reach(&path(&request.workspace)).ok()?;
+    let control = match &request.control {
+        Some(control) => {
+            let reached = bench.roots.reach(&path(control)).ok()?;
+            ControlDirectory::of(reached.directory, &reached.path, parts.randomness.clone())
+        }
+        None => control_in(&workspace, parts.randomness.clone()).ok()?,
     };
-    let (saved, _) = save::save(&forked, bench.tools, &saving, bench.progress)?;
-    let first = saved.made().unwrap_or(request.snapshot);
-    Ok((forked, first))
+    let forked = Repository::open_reached(control, workspace, parts).ok()?;
+    let first = forked.known_request(key).ok()??;
+    let first = SnapshotFacts::of(&forked, first).ok()?;
+    let counts = &first.descriptor.counts;
+    Some(Outcome::Forked {
+        repository: forked.identity().id,
+        workspace: forked.workspace_path().to_owned(),
+        control: forked.control().path().to_owned(),
+        entries: counts.entries,
+        bytes: counts.bytes,
+        losses: Losses::default(),
+        first: Box::new(first),
+    })
 }
 
 fn collect(

@@ -4,17 +4,25 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use cairn_api::proto::directories_server::Directories as Contract;
 use cairn_api::{ApiError, Reason, convert, proto};
 use cairn_snapshot::archive::Progress;
 use cairn_snapshot::directory::RelativePath;
 use cairn_snapshot::engine::EngineKind;
+use cairn_snapshot::operations::history::HistoryRequest;
 use cairn_snapshot::repository::text::Text;
 use cairn_snapshot::repository::{OperationId as PlanId, RepositoryId};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use super::batches::batches;
+use super::directory_messages::inspection;
 use super::{Service, archive_messages, directory_errors, directory_messages as messages, errors};
 use crate::directories::requests::{ACTOR_BYTES_MAX, WAIT_DEFAULT, WAIT_MAX};
 use crate::directories::work::compression;
@@ -302,6 +310,56 @@ impl Contract for Service {
         }))
     }
 
+    async fn inspect(
+        &self,
+        request: Request<proto::InspectDirectoryRequest>,
+    ) -> Answer<proto::InspectDirectoryResponse> {
+        let proto::InspectDirectoryRequest { repository, engine } = request.into_inner();
+        let asked = reference_of(repository)?;
+        let done = self.look(move |directories, progress| {
+            let directory = directories.find(&asked)?;
+            let found = directories.inspect(&directory, engine.as_deref(), progress)?;
+            Ok(proto::InspectDirectoryResponse {
+                directory: Some(messages::directory(directories, &directory)),
+                ..inspection::message(&found)
+            })
+        });
+        Ok(Response::new(done.await?))
+    }
+
+    type DiffStream = Comparison;
+
+    async fn diff(&self, request: Request<proto::DiffDirectoryRequest>) -> Answer<Comparison> {
+        let proto::DiffDirectoryRequest {
+            repository,
+            from,
+            to,
+            paths: given,
+        } = request.into_inner();
+        let asked = reference_of(repository)?;
+        let paths = paths(&given)?;
+        let (permit, directories) = self.turn_for_directories().await?;
+        let waiting = Waiting(Arc::new(Progress::new()));
+        let progress = Arc::clone(&waiting.0);
+        let (mut batches, messages) = batches(|differences| proto::DiffDirectoryResponse { differences });
+        tokio::task::spawn_blocking(move || {
+            let mut compare = || {
+                let directory = directories.find(&asked)?;
+                let states = (from.as_deref(), to.as_deref());
+                directories.diff(&directory, states, &paths, &progress, |difference| {
+                    batches.push(inspection::difference(&difference))
+                })
+            };
+            let outcome = compare();
+            batches.finish(outcome.map_err(told));
+            drop(permit);
+        });
+        Ok(Response::new(Comparison {
+            messages,
+            _waiting: waiting,
+        }))
+    }
+
     async fn history(
         &self,
         request: Request<proto::DirectoryHistoryRequest>,
@@ -310,10 +368,23 @@ impl Contract for Service {
         let asked = reference_of(request.repository)?;
         let limit = request.limit.unwrap_or(HISTORY_DEFAULT);
         bounded("number of snapshots", limit.into(), HISTORY_MAX.into())?;
-        let done = self.look(move |directories, _| {
+        bounded(
+            "number of tags",
+            request.tags.len() as u64,
+            cairn_snapshot::repository::descriptor::TAGS_MAX as u64,
+        )?;
+        let path = request.path.as_deref().map(RelativePath::new).transpose();
+        let wanted = HistoryRequest {
+            grep: request.grep,
+            tags: convert::tags(&request.tags)?,
+            all: request.all,
+            path: path.map_err(|error| told(error.into()))?,
+            before: request.before_sequence,
+            limit: Some(limit as usize),
+        };
+        let done = self.look(move |directories, progress| {
             let directory = directories.find(&asked)?;
-            let history =
-                directories.history(&directory, request.before_sequence, limit as usize, request.all)?;
+            let history = directories.search(&directory, &wanted, progress)?;
             Ok(messages::history(&history))
         });
         Ok(Response::new(done.await?))
@@ -375,10 +446,12 @@ impl Contract for Service {
         let done = self.look(move |directories, progress| {
             let directory = directories.find(&asked)?;
             let id = directories.resolve(&directory, &request.reference)?;
-            let (facts, pin) = directories.set_labels(&directory, id, &wanted, progress)?;
+            let labelled = directories.set_labels(&directory, id, &wanted, progress)?;
             Ok(proto::SetDirectoryLabelsResponse {
-                snapshot: Some(messages::snapshot(&facts)),
-                pin,
+                snapshot: Some(messages::snapshot(&labelled.snapshot)),
+                pin: labelled.pin,
+                removed_pins: labelled.removed_pins,
+                recovered: labelled.recovered.iter().map(messages::recovered).collect(),
             })
         });
         Ok(Response::new(done.await?))
@@ -391,12 +464,7 @@ impl Service {
         &self,
         work: impl FnOnce(&Arc<Directories>, &Progress) -> Result<T, DirectoriesError> + Send + 'static,
     ) -> Result<T, Status> {
-        let permit = Arc::clone(&self.directory_requests)
-            .acquire_owned()
-            .await
-            .map_err(|_| ApiError::new(Reason::Internal, "the semaphore of requests was closed"))?;
-        self.serving()?;
-        let directories = self.directories()?;
+        let (permit, directories) = self.turn_for_directories().await?;
         let waiting = Waiting(Arc::new(Progress::new()));
         let progress = Arc::clone(&waiting.0);
         let done = tokio::task::spawn_blocking(move || {
@@ -408,6 +476,16 @@ impl Service {
             Ok(outcome) => outcome.map_err(told),
             Err(failed) => Err(errors::broken_task(&failed).into()),
         }
+    }
+
+    /// Waits for a turn to look at directories.
+    async fn turn_for_directories(&self) -> Result<(OwnedSemaphorePermit, Arc<Directories>), Status> {
+        let permit = Arc::clone(&self.directory_requests)
+            .acquire_owned()
+            .await
+            .map_err(|_| ApiError::new(Reason::Internal, "the semaphore of requests was closed"))?;
+        self.serving()?;
+        Ok((permit, self.directories()?))
     }
 
     fn directories(&self) -> Result<Arc<Directories>, Status> {
@@ -424,6 +502,20 @@ struct Waiting(Arc<Progress>);
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.0.cancel();
+    }
+}
+
+/// The differences that a client reads. When it goes away, the comparison stops.
+pub struct Comparison {
+    messages: ReceiverStream<Result<proto::DiffDirectoryResponse, Status>>,
+    _waiting: Waiting,
+}
+
+impl Stream for Comparison {
+    type Item = Result<proto::DiffDirectoryResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.messages).poll_next(context)
     }
 }
 

@@ -19,6 +19,8 @@ use crate::directories::{
     VerifiedSnapshot,
 };
 
+pub(super) mod inspection;
+
 /// Damaged snapshots that a status names.
 const DAMAGED_TOLD_MAX: usize = 100;
 
@@ -136,7 +138,7 @@ fn place_losses(losses: &PlaceLosses) -> proto::DirectoryLosses {
     }
 }
 
-fn recovered(recovered: &Recovered) -> proto::DirectoryRecovered {
+pub(super) fn recovered(recovered: &Recovered) -> proto::DirectoryRecovered {
     let restore = |what: proto::DirectoryRecovery, id: &SnapshotId, safety: &Option<SnapshotId>| {
         proto::DirectoryRecovered {
             what: what.into(),
@@ -216,13 +218,16 @@ pub(super) fn outcome(outcome: &Outcome) -> proto::operation::Result {
             repository,
             first,
             workspace,
+            control,
             entries,
             bytes,
             losses,
         } => Message::DirectoryForked(proto::DirectoryForkResult {
             repository: repository.to_string(),
-            first: first.to_string(),
+            first: first.descriptor.id.to_string(),
             workspace: workspace.as_os_str().as_bytes().to_vec(),
+            snapshot: Some(snapshot(first)),
+            control_directory: control.as_os_str().as_bytes().to_vec(),
             entries: *entries,
             bytes: *bytes,
             losses: Some(place_losses(losses)),
@@ -375,9 +380,14 @@ pub(super) fn history(history: &History) -> proto::DirectoryHistoryResponse {
             snapshot: id.to_string(),
             error: error.clone(),
         });
+    let nearest = |from: &Option<SnapshotId>| from.map(|id| id.to_string()).unwrap_or_default();
     proto::DirectoryHistoryResponse {
         snapshots: history.snapshots.iter().map(snapshot).collect(),
         more: history.more,
         damaged: damaged.collect(),
+        from: history.from.iter().map(nearest).collect(),
+        head: history.head.map(|id| id.to_string()),
+        total: history.total as u64,
+        hidden: history.hidden as u64,
     }
 }

@@ -288,6 +288,71 @@ fn the_daemon_answers_as_the_command_does_without_it() {
         fs::write(Path::new(workspace).join("d1/f1"), "changed").unwrap();
         fs::write(Path::new(workspace).join("new"), "new").unwrap();
     }
+    let (status, _) = both(&["status", "DIR"]);
+    assert_eq!(
+        (&status["changes"]["total"], &status["changes"]["modified"]),
+        (&json!(2), &json!(1))
+    );
+    both(&["status", "DIR/d1"]);
+    let (difference, _) = both(&["diff", "DIR", "v1", "--stat"]);
+    assert_eq!(difference["summary"]["added"], 1, "{difference}");
+    both(&["diff", "DIR", "v1", "latest", "--stat"]);
+    both(&["diff", "DIR", "v1", "--stat", "--path", "DIR/d1"]);
+    both(&["diff", "DIR", "v1", "zzzz"]);
+    both(&["diff", "DIR", "v1", "--path", "DIR/../x"]);
+    let (lines, told) = (
+        daemon.cairn(&["diff", &by_daemon, "v1", "--daemon"]),
+        offline(&["diff", &alone, "v1"]),
+    );
+    assert_eq!((&lines.stdout, lines.code), (&told.stdout, 0));
+    assert_eq!(lines.stdout, "M d1/f1\nA new\n");
+    let (found, _) = both(&["history", "DIR", "--path", "DIR/d1"]);
+    assert!(!found["snapshots"].as_array().unwrap().is_empty(), "{found}");
+    let (found, _) = both(&["history", "DIR", "--grep", "ONE"]);
+    assert_eq!(found["snapshots"].as_array().unwrap().len(), 1, "{found}");
+    both(&["history", "DIR", "--tag", "v1"]);
+    both(&["history", "DIR", "--tag", "no tag"]);
+    both(&["history", "DIR", "--all", "--limit", "2"]);
+    both(&["history", "DIR", "--limit", "0"]);
+    let drawn = |ended: Ended| -> Vec<String> {
+        let lines = ended.stdout.lines();
+        lines
+            .map(|line| line.split("  ").next().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(
+        drawn(daemon.cairn(&["history", &by_daemon, "--graph", "--daemon"])),
+        drawn(offline(&["history", &alone, "--graph"]))
+    );
+    both(&["tag", "DIR", "v1", "good", "better"]);
+    both(&["tag", "DIR", "v1", "--remove", "better"]);
+    both(&["tag", "DIR", "v1"]);
+    both(&["tag", "DIR", "none", "x"]);
+    both(&["note", "DIR", "v1", "other words"]);
+    let (pinned, _) = both(&["pin", "DIR", "v1", "--for", "30d", "--reason", "shipped"]);
+    assert_eq!(pinned["pin"], 1);
+    both(&["delete", "DIR", "v1", "--yes"]);
+    both(&["unpin", "DIR", "v1", "7"]);
+    both(&["unpin", "DIR", "v1", "1"]);
+    both(&["unpin", "DIR", "v1", "--all"]);
+    both(&["fork", "DIR", "v1", "DIR-fork"]);
+    both(&["fork", "DIR", "v1", "DIR-fork"]);
+    both(&["fork", "DIR", "v1", "DIR-two", "--new-control-dir", "DIR-control"]);
+    for workspace in [&by_daemon, &alone] {
+        for fork in ["fork", "two"] {
+            let fork = format!("{workspace}-{fork}");
+            assert!(
+                fs::read_to_string(Path::new(&fork).join("d1/f1"))
+                    .unwrap()
+                    .starts_with("first")
+            );
+        }
+    }
+    let fork = format!("{by_daemon}-fork");
+    assert_eq!(
+        daemon.json(&["directory", "show", &fork])["status"]["snapshots"],
+        1
+    );
     both(&["restore", "DIR", "v1", "--plan"]);
     both(&["restore", "DIR", "v1", "--require-clean"]);
     both(&["restore", "DIR", "v1", "--path", "DIR/nowhere"]);

@@ -606,6 +606,11 @@ impl Repository {
         self.store.sealing().is_plain()
     }
 
+    /// Lets go of what chunks were fetched with: as [`ChunkStore::forget_frames`].
+    pub(crate) fn forget_frames(&self) {
+        self.store.forget_frames();
+    }
+
     /// Reads chunks ahead: as [`ChunkStore::read_ordered`].
     pub(crate) fn read_ordered(
         &self,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use cairn_content::objects::ObjectError;
 use cairn_content::pack::{FrameReader, PackId};
 use cairn_content::store::{ChunkReadError, pack_name};
-use cairn_types::{ChunkId, ErrorKind, InodeId, SnapshotId};
+use cairn_types::{ChunkId, ErrorKind, InodeId, SnapshotId, with_causes};
 use parking_lot::Mutex;
 
 use super::error::ArchiveError;
@@ -21,7 +21,6 @@ use super::report::{Damage, Phase, Progress, Verified, VerifyOptions};
 use super::repository::{Nodes, Repository};
 use super::root::{ArchiveRoot, Content, root_name};
 use super::tree::{Key, Part, Record, TreeReadError, TreeRoot, leaves, read_leaf, records_of};
-use crate::causes::with_causes;
 
 mod directories;
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use cairn_types::{ErrorKind, SnapshotId, Timestamp};
+use cairn_types::{ErrorKind, SnapshotId, Timestamp, with_causes};
 use rustix::fs::{AtFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,7 @@ use super::{OperationError, audit};
 use crate::archive::{Phase, Progress, ReclaimOptions};
 use crate::engine::{EngineKind, Tools, remove_snapshot};
 use crate::repository::document::Document;
+use crate::repository::idempotency::KEPT;
 use crate::repository::layout::document_name;
 use crate::repository::retention::{Decision, Protection, Reason, Verdict, decide};
 use crate::repository::{
@@ -221,7 +222,8 @@ fn prune_plans(repository: &Repository, lease: &Lease, kept: OperationId) -> Res
     Ok(())
 }
 
-/// Carries out a plan, if it is what would be decided now.
+/// Carries out a plan, if it is what would be decided now. Then the keys of old requests are forgotten, too
+/// ([`Repository::forget_requests`]).
 ///
 /// # Errors
 /// `NoPlan`, `Stale`; those of [`plan`]; a tree cannot be removed: its snapshot is gone all the same, and the next operation goes on.
@@ -259,9 +261,36 @@ pub fn run(
         return Err(CollectError::Stale { plan: id, what });
     }
     let collected = remove(repository, tools, &lease, now, progress)?;
+    forget_requests(repository, &lease)?;
     repository.control().remove(Area::Plans, &name)?;
     lease.release().map_err(OperationError::from)?;
     Ok(collected)
+}
+
+/// Forgets the keys of requests that nobody repeats any more. That they cannot be removed fails nothing: the snapshots are gone. Errors: the lease is
+/// lost.
+fn forget_requests(repository: &Repository, lease: &Lease) -> Result<(), OperationError> {
+    let now = repository.parts().clock.now();
+    // A span of days fits.
+    let before = Timestamp::new(now.seconds().saturating_sub(KEPT.as_secs() as i64), 0);
+    match repository.forget_requests(lease, before, KEPT) {
+        Ok(0) => {}
+        Ok(keys) => audit(
+            repository,
+            lease,
+            AuditEvent::Collect,
+            None,
+            &[("keys", keys.to_string())],
+        ),
+        Err(error @ RepositoryError::Lease(_)) => return Err(error.into()),
+        Err(error) => {
+            tracing::warn!(
+                error = with_causes(&error),
+                "keys of old requests cannot be removed"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Removes one snapshot, whatever retention says of it; not one that is pinned, read, or where the workspace's content comes from.

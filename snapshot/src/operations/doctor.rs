@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cairn_types::SnapshotId;
+use cairn_types::{SnapshotId, with_causes};
 
 use super::recover::{Recovered, plans_of_none, recover_what_fits, remove_archive, residue, uses_store};
 use super::restore::{forgotten_staging, remove_staging};
@@ -13,7 +13,6 @@ use super::store::{remove_temporaries, store, temporaries};
 use super::verify::{Integrity, integrity};
 use super::{OperationError, audit};
 use crate::archive::Progress;
-use crate::causes::with_causes;
 use crate::engine::Tools;
 use crate::repository::{Area, AuditEvent, Lease, Readers, Repository, RepositoryError};
 

@@ -15,13 +15,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_types::{FileKind, SnapshotId, Tag};
+use cairn_types::{FileKind, SnapshotId, Tag, with_causes};
 
 use super::recover::{Recovered, recover};
 use super::save::{Past, SaveRequest, Saved, Saving, Source};
 use super::{OperationError, audit};
 use crate::archive::Progress;
-use crate::causes::with_causes;
 use crate::directory::ignore::CONTROL_NAME;
 use crate::directory::{RelativePath, Skip, WalkOptions};
 use crate::engine::{EngineKind, Tools};

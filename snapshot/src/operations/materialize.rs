@@ -1,14 +1,14 @@
 //! Writing a snapshot into a new directory: to look at it, to copy it elsewhere, to begin a repository of its own.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use cairn_types::{FileKind, SnapshotId};
 use rustix::fs::{
-    AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags, Stat, flock, fstat, fsync, mkdirat, openat,
-    renameat, renameat_with, statat, syncfs,
+    AtFlags, FlockOperation, Mode, OFlags, RenameFlags, Stat, flock, fstat, fsync, mkdirat, openat, renameat,
+    renameat_with, statat, syncfs,
 };
 use rustix::io::Errno;
 
@@ -21,7 +21,8 @@ use crate::directory::place::{Before, Losses, PlaceError, PlaceOptions, Placer};
 use crate::directory::{Body, Entry, RelativePath};
 use crate::engine::remove_tree;
 use crate::manifest::{ManifestError, ManifestReader};
-use crate::repository::{Repository, RepositoryError};
+use crate::repository::reached::parent_of;
+use crate::repository::{Reached, Repository, RepositoryError};
 
 /// How a directory that is not complete is called, behind its name.
 const PARTIAL_SUFFIX: &str = ".cairn-partial";
@@ -53,17 +54,20 @@ pub fn materialize(
     target: &Path,
     progress: &Progress,
 ) -> Result<Materialized, OperationError> {
-    let (partial, written) = materialize_beside(repository, id, paths, target, progress)?;
+    let (parent, name) = parent_of(target)?.ok_or_else(|| OperationError::Occupied {
+        path: target.to_owned(),
+    })?;
+    let (partial, written) = materialize_beside(repository, id, paths, (&parent, name), progress)?;
     partial.publish()?;
     Ok(written)
 }
 
-/// The same, not in its place yet.
+/// The same, not in its place yet. The target is a name in a directory.
 pub(super) fn materialize_beside(
     repository: &Repository,
     id: SnapshotId,
     paths: &[RelativePath],
-    target: &Path,
+    (parent, name): (&Reached, &OsStr),
     progress: &Progress,
 ) -> Result<(Partial, Materialized), OperationError> {
     progress.enter(Phase::Preparing);
@@ -76,7 +80,7 @@ pub(super) fn materialize_beside(
         }
     }
     let data = payload(repository, &descriptor)?;
-    let partial = Partial::new(target)?;
+    let partial = Partial::new(parent, name)?;
     let root = partial.root.try_clone().map_err(OperationError::staging)?;
     let counts = list.summary().counts;
     progress.expect(counts.files, counts.bytes);
@@ -92,32 +96,34 @@ pub(super) struct Partial {
     parent: OwnedFd,
     /// What it shall be called.
     name: OsString,
-    target: PathBuf,
     /// What it is called.
     beside: OsString,
     /// Where it is.
     pub path: PathBuf,
+    /// What it shall be called, and where.
+    pub target: PathBuf,
     /// Open, and locked by flock(2).
-    root: OwnedFd,
+    pub root: OwnedFd,
     published: bool,
 }
 
 impl Partial {
-    fn new(target: &Path) -> Result<Self, OperationError> {
+    fn new(parent: &Reached, name: &OsStr) -> Result<Self, OperationError> {
+        let (above, name) = (parent.path.as_path(), name.to_owned());
+        let target = above.join(&name);
         let occupied = |path: &Path| OperationError::Occupied {
             path: path.to_owned(),
         };
-        let io = |action| move |error: Errno| RepositoryError::io(action, target, error.into());
-        let name = target.file_name().ok_or_else(|| occupied(target))?.to_owned();
-        let above = match target.parent() {
-            Some(above) if !above.as_os_str().is_empty() => above,
-            _ => Path::new("."),
+        let shown = target.clone();
+        let io = |action| {
+            let shown = &shown;
+            move |error: Errno| RepositoryError::io(action, shown, error.into())
         };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let parent = openat(CWD, above, flags, Mode::empty()).map_err(io("making"))?;
+        let parent = parent.directory.try_clone().map_err(OperationError::staging)?;
         match statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => {}
-            Ok(_) => return Err(occupied(target)),
+            Ok(_) => return Err(occupied(&target)),
             Err(error) => return Err(io("looking at")(error).into()),
         }
         let mut beside = OsString::from(".");
@@ -158,7 +164,7 @@ impl Partial {
                 return Ok(Partial {
                     parent,
                     name,
-                    target: target.to_owned(),
+                    target,
                     beside,
                     path,
                     root,
@@ -213,26 +219,6 @@ impl Drop for Partial {
         if let Err(error) = removed {
             tracing::warn!(path = %self.path.display(), %error, "what was written cannot be removed");
         }
-    }
-}
-
-/// Removes a directory that was made here. What fails is told in the log: the first error matters more.
-pub(super) fn remove_new(target: &Path) {
-    let (Some(name), parent) = (target.file_name(), target.parent()) else {
-        return;
-    };
-    let parent = parent
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let removed = openat(CWD, parent, flags, Mode::empty())
-        .map_err(|error| error.to_string())
-        .and_then(|parent| {
-            let removed = remove_tree(parent.as_fd(), name, target, 2, &Progress::new());
-            removed.map(drop).map_err(|error| error.to_string())
-        });
-    if let Err(error) = removed {
-        tracing::warn!(path = %target.display(), error, "what was written cannot be removed");
     }
 }
 

@@ -10,7 +10,7 @@ use crate::directory::beneath::open_file;
 use crate::directory::place::{Way, clone_or_copy, write_at};
 use crate::directory::read::{READ_BYTES, data_ranges, summarize};
 use crate::directory::{Body, ContentHasher, Digest, Entry, RelativePath};
-use crate::engine::chunks::ChunksPayload;
+use crate::engine::chunks::{ChunksPayload, PayloadRecords};
 
 /// Gives the data of a snapshot's files.
 pub trait Payload: Send + Sync {
@@ -20,6 +20,11 @@ pub trait Payload: Send + Sync {
 
     /// The digest of the data of a regular file, read again.
     fn digest(&self, entry: &Entry) -> Result<Digest, OperationError>;
+
+    /// The list of entries that is kept with the data, besides the one of the repository; nothing if there is none.
+    fn own_list(&self) -> Option<PayloadRecords<'_>> {
+        None
+    }
 }
 
 /// A tree of files with the paths of the snapshot.
@@ -146,5 +151,9 @@ impl Payload for ArchivePayload<'_> {
         })?;
         hasher.zeros(entry.attributes.size - at);
         Ok(hasher.finish())
+    }
+
+    fn own_list(&self) -> Option<PayloadRecords<'_>> {
+        Some(self.chunks.records(RelativePath::root()))
     }
 }

@@ -127,6 +127,21 @@ struct Wanted<'a> {
     compression: Option<Compression>,
     /// The list of the snapshot before.
     previous: Option<Arc<ManifestReader>>,
+    /// What an archive in the store is found by.
+    tags: &'a BTreeSet<Tag>,
+    note: &'a str,
+}
+
+/// Bytes of a note that an archive in the store says, at most: its root has to hold everything that leads to the tree.
+const ARCHIVE_NOTE_BYTES_MAX: usize = 1024;
+
+/// The beginning of a note.
+fn shortened(note: &str) -> &str {
+    let mut end = note.len().min(ARCHIVE_NOTE_BYTES_MAX);
+    while !note.is_char_boundary(end) {
+        end -= 1;
+    }
+    &note[..end]
 }
 
 /// A save under a lease.
@@ -325,6 +340,8 @@ impl<'a> Saving<'a> {
             scope: &scope,
             compression: request.compression,
             previous: previous.clone(),
+            tags: &request.tags,
+            note: &request.note,
         };
         let (captured, summary, length) = loop {
             match self.capture(&choice, source, staging, &wanted) {
@@ -478,8 +495,8 @@ impl<'a> Saving<'a> {
                     workspace: repository.workspace_path().to_string_lossy().into_owned(),
                     origin: *blake3::hash(&repository.identity().id.0).as_bytes(),
                     created: repository.parts().clock.now(),
-                    note: String::new(),
-                    tags: Vec::new(),
+                    note: shortened(wanted.note).to_owned(),
+                    tags: wanted.tags.iter().map(ToString::to_string).collect(),
                 },
                 compression: wanted.compression,
                 walk: source.walk_within(wanted.scope),

@@ -33,17 +33,6 @@ pub fn store(repository: &Repository) -> Result<&archive::Repository, OperationE
     Ok(repository.store_cell().get_or_init(|| opened))
 }
 
-/// Opens the store for reading, with what is known of its packs in the directory `scratch`, which is there: where the control directory cannot be written.
-///
-/// # Errors
-/// As of [`store`].
-pub(crate) fn open_beside(
-    repository: &Repository,
-    scratch: &Path,
-) -> Result<archive::Repository, OperationError> {
-    open(repository, scratch)
-}
-
 /// Opens the store with the first of the chunk indexes in a directory that nobody uses.
 fn open(repository: &Repository, caches: &Path) -> Result<archive::Repository, OperationError> {
     let parts = repository.parts();

@@ -1,6 +1,8 @@
 //! Verifying: every byte of a snapshot is read and compared with what its list says. A snapshot whose files nobody has read yet gets its
 //! digests now, from its own data, and is `verified` from then on: later damage is found.
 //!
+//! Archives have a list of their own in the store ([`own_list`]), which is read and compared, too: it is what other machines know of them.
+//!
 //! The list with all digests stands beside the first one (`ID.verified`), and the outcome in `verified/ID.json`, which names it. The first list stays what
 //! the descriptor says.
 
@@ -9,19 +11,21 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cairn_types::{ErrorKind, SnapshotId, Timestamp};
+use cairn_types::{ErrorKind, SnapshotId, Timestamp, with_causes};
 use rustix::fs::{AtFlags, Mode, OFlags, fsync, openat, renameat, unlinkat};
 
+use self::own_list::OwnList;
 use super::OperationError;
 use super::payload::Payload;
 use super::snapshots::{open, payload};
 use crate::archive::{Phase, Progress};
-use crate::causes::with_causes;
 use crate::directory::{Body, Digest, Record, RelativePath};
 use crate::engine::chunks::ChunksError;
 use crate::manifest::{ManifestOptions, ManifestReader, ManifestWriter};
 use crate::repository::verified::{FAULT_BYTES_MAX, FAULTS_MAX};
 use crate::repository::{self, Area, Descriptor, Outcome, Repository, RepositoryError, text};
+
+mod own_list;
 
 /// What the list with all digests is called, behind the id.
 pub(super) const VERIFIED_SUFFIX: &str = ".verified";
@@ -49,10 +53,10 @@ pub struct VerifyRequest {
     pub bytes_per_second: Option<u64>,
 }
 
-/// A file whose data is not what it was.
+/// A file whose data is not what it was, or a part of an archive's own list that cannot be read.
 #[derive(Debug)]
 pub struct FileDamage {
-    /// The file.
+    /// The file; of a list the entry at which the damage begins.
     pub path: RelativePath,
     /// What is wrong.
     pub what: String,
@@ -75,6 +79,15 @@ pub struct Verification {
     pub damaged: u64,
     /// What could not be done besides, for people: that nobody knows of this reader, or that the outcome is not written down.
     pub warnings: Vec<String>,
+}
+
+impl Verification {
+    fn tell(&mut self, path: RelativePath, what: String) {
+        self.damaged += 1;
+        if self.damage.len() < DAMAGE_SHOWN_MAX {
+            self.damage.push(FileDamage { path, what });
+        }
+    }
 }
 
 /// How much of a snapshot is to be believed. Errors: the outcome of its verification cannot be read.
@@ -241,6 +254,7 @@ pub fn verify(
         warnings: super::unguarded(&reading),
     };
     let area = repository.control().area(Area::Manifests)?;
+    let mut own = data.own_list().map(OwnList::new);
     let mut list = match counts.unhashed {
         0 => None,
         _ => put_up_with(Listing::create(repository, &area, id), &mut found.warnings)?,
@@ -254,6 +268,9 @@ pub fn verify(
             return Err(OperationError::Cancelled);
         }
         let mut record = record?;
+        if let Some(own) = &mut own {
+            own.meet(&record.entry, &mut found)?;
+        }
         check_file(&mut record, &*data, &mut found)?;
         if let Body::File(_) = &record.entry.body {
             progress.add(1, record.entry.attributes.size);
@@ -264,6 +281,9 @@ pub fn verify(
         {
             list = None;
         }
+    }
+    if let Some(own) = own {
+        own.end(&mut found)?;
     }
     if let Some(list) = list
         && found.damaged == 0
@@ -335,12 +355,6 @@ fn check_file(
         }
         Err(error) => return Err(error),
     };
-    found.damaged += 1;
-    if found.damage.len() < DAMAGE_SHOWN_MAX {
-        found.damage.push(FileDamage {
-            path: entry.path,
-            what,
-        });
-    }
+    found.tell(entry.path, what);
     Ok(())
 }

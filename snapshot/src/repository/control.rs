@@ -85,7 +85,7 @@ impl ControlDirectory {
     }
 
     /// Opens the directory at `path`, whose parent is open. Errors: it is a symbolic link, no directory, or cannot be opened.
-    pub(super) fn open_in(
+    pub(crate) fn open_in(
         parent: BorrowedFd<'_>,
         path: &Path,
         randomness: Arc<dyn Randomness>,

@@ -171,7 +171,7 @@ impl RepositoryError {
     /// What the caller can do.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            RepositoryError::Io { source, .. } => io_kind(source),
+            RepositoryError::Io { source, .. } => ErrorKind::of_io(source),
             RepositoryError::NoRepository { .. }
             | RepositoryError::WorkspaceMissing { .. }
             | RepositoryError::NotFound { .. } => ErrorKind::NotFound,
@@ -190,17 +190,5 @@ impl RepositoryError {
             RepositoryError::Damaged { .. } => ErrorKind::Corrupt,
             RepositoryError::Lease(error) => error.kind(),
         }
-    }
-}
-
-/// What the caller can do about an error of the operating system.
-pub(crate) fn io_kind(error: &io::Error) -> ErrorKind {
-    match error.kind() {
-        io::ErrorKind::NotFound => ErrorKind::NotFound,
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => ErrorKind::Denied,
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
-        io::ErrorKind::AlreadyExists => ErrorKind::Conflict,
-        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidFilename => ErrorKind::Invalid,
-        _ => ErrorKind::Unavailable,
     }
 }

@@ -2,8 +2,12 @@
 //!
 //! The record of a key is written before the descriptor of the snapshot that it names. A key whose snapshot does not exist was never
 //! used up: the save ended before its commit, or the snapshot was removed since.
+//!
+//! Keys are forgotten: those that were never used up, or are no more, at the next removal of snapshots by retention; the others after
+//! [`KEPT`]. Then the same request makes another snapshot.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use cairn_types::{SnapshotId, Tag, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -12,9 +16,11 @@ use super::document::{self, Document, EncodeError};
 use super::error::RepositoryError;
 use super::layout::{Area, document_name};
 use super::lease::Lease;
-use super::{Repository, Survival, text};
+use super::{Repository, Survival, readers, text};
 use crate::directory::{Digest, RelativePath};
 
+/// How long a request can be repeated, at least.
+pub const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Longest key, in bytes.
 pub const KEY_BYTES_MAX: usize = 1024;
 
@@ -154,18 +160,45 @@ impl Repository {
         )
     }
 
-    /// Removes the keys of before `before`, and those that are damaged. Gives how many. Errors: the lease is lost, I/O.
-    pub fn forget_requests(&self, lease: &Lease, before: Timestamp) -> Result<u64, RepositoryError> {
+    /// Forgets keys that were used before `before`, and those whose snapshot does not exist. A key stays while either its record or its snapshot
+    /// is not older than `before`; one whose record cannot be read stays until its file is as old, by the clock of the file system as `age` tells, and so
+    /// does one whose snapshot cannot be read. Gives how many. Errors: the lease is lost, I/O.
+    pub fn forget_requests(
+        &self,
+        lease: &Lease,
+        before: Timestamp,
+        age: Duration,
+    ) -> Result<u64, RepositoryError> {
+        let control = self.control();
         let mut removed = 0;
-        for name in self.control().list(Area::Keys)? {
-            let keep = match self.control().load::<KeyRecord>(Area::Keys, &name) {
-                Ok(record) => record.is_none_or(|record| record.created >= before),
-                Err(RepositoryError::Damaged { .. }) => false,
+        for name in control.list(Area::Keys)? {
+            let known = match control.load::<KeyRecord>(Area::Keys, &name) {
+                Ok(None) => continue,
+                Ok(Some(record)) => match self.descriptor(record.snapshot) {
+                    Ok(descriptor) => Some(record.created.max(descriptor.created)),
+                    // Nobody writes keys but the holder of the lease: it was never used up.
+                    Err(RepositoryError::NotFound { .. }) => {
+                        lease.check()?;
+                        removed += u64::from(control.remove(Area::Keys, &name)?);
+                        continue;
+                    }
+                    Err(RepositoryError::Damaged { .. } | RepositoryError::Newer { .. }) => None,
+                    Err(error) => return Err(error),
+                },
+                Err(RepositoryError::Damaged { .. }) => None,
                 Err(error) => return Err(error),
             };
-            if !keep {
+            let is_old = match known {
+                Some(used) => used < before,
+                None => {
+                    let now = readers::file_system_now(control)?;
+                    let modified = control.modified(Area::Keys, &name)?;
+                    modified.is_some_and(|modified| now.saturating_sub(modified) > age)
+                }
+            };
+            if is_old {
                 lease.check()?;
-                removed += u64::from(self.control().remove(Area::Keys, &name)?);
+                removed += u64::from(control.remove(Area::Keys, &name)?);
             }
         }
         Ok(removed)

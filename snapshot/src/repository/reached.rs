@@ -76,6 +76,17 @@ impl Repository {
         control: Option<(&Reached, &std::ffi::OsStr)>,
         parts: Parts,
     ) -> Result<Self, RepositoryError> {
+        let at = workspace.path.clone();
+        Repository::init_reached_for(workspace, at, control, parts)
+    }
+
+    /// The same for a workspace that will be at `at` once it is complete; with a control directory in it, it is opened anew there.
+    pub(crate) fn init_reached_for(
+        mut workspace: Reached,
+        at: PathBuf,
+        control: Option<(&Reached, &std::ffi::OsStr)>,
+        parts: Parts,
+    ) -> Result<Self, RepositoryError> {
         let inside = workspace.path.join(CONTROL_NAME);
         let there = match rustix::fs::statat(&workspace.directory, CONTROL_NAME, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Some(FileType::from_raw_mode(stat.st_mode)),
@@ -89,6 +100,7 @@ impl Repository {
         let made = match control {
             None => Repository::make_in(workspace.directory.as_fd(), &inside, ControlMode::Inside, &parts)?,
             Some((parent, name)) => {
+                workspace.path = at;
                 let at = parent.path.join(name);
                 if identity::overlap(&at, &workspace.path) {
                     return Err(RepositoryError::Overlap {
@@ -138,4 +150,19 @@ pub fn control_in(
         }
         opened => opened,
     }
+}
+
+/// The directory that `path` is, or will be, in, and its name there; links on the way are followed. Errors: the directory cannot be opened; nothing for a path
+/// without a name.
+pub(crate) fn parent_of(path: &Path) -> Result<Option<(Reached, &std::ffi::OsStr)>, RepositoryError> {
+    let Some(name) = path.file_name() else {
+        return Ok(None);
+    };
+    let above = match path.parent() {
+        Some(above) if !above.as_os_str().is_empty() => above,
+        _ => Path::new("."),
+    };
+    let path = super::canonical(above)?;
+    let directory = super::open_directory(&path)?;
+    Ok(Some((Reached { directory, path }, name)))
 }

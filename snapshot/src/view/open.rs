@@ -20,7 +20,7 @@ use crate::archive::{
 use crate::engine::EngineKind;
 use crate::operations::OperationError;
 use crate::operations::snapshots::{manifest, tree};
-use crate::operations::store::{open_beside, store};
+use crate::operations::store::store;
 use crate::repository::{Parts, Repository};
 
 /// Processes that look at one object store at once, each with an index of its own.
@@ -47,8 +47,7 @@ pub struct ArchivePlace<'a> {
 }
 
 /// Opens a snapshot of a plain directory. The lease of a reader is held until the value is dropped; where the control directory cannot be written there is none,
-/// which [`View::unleased`] tells. `scratch` is a directory that is there: it is used for what is known of an object store's packs, if the control
-/// directory cannot be written.
+/// which [`View::unleased`] tells.
 ///
 /// # Errors
 /// No such snapshot; its list is damaged, or not the one that the descriptor names; its engine is unknown, or its data is missing; its object store
@@ -56,7 +55,6 @@ pub struct ArchivePlace<'a> {
 pub fn open_snapshot(
     repository: Arc<Repository>,
     id: SnapshotId,
-    scratch: Option<&Path>,
     progress: &Progress,
 ) -> Result<View, OperationError> {
     let (lease, unleased) = match repository.read_lease("view", [id].into()) {
@@ -75,13 +73,8 @@ pub fn open_snapshot(
     let data = match EngineKind::requested(&descriptor.engine.used).ok().flatten() {
         Some(kind) if kind.is_tree() => Data::Kept(KeptTree::new(tree(&repository, id)?)),
         Some(_) => {
-            let opened = match (&lease, scratch) {
-                (None, Some(scratch)) => Store::Own(Box::new(open_beside(&repository, scratch)?)),
-                _ => {
-                    store(&repository)?;
-                    Store::OfRepository(repository.clone())
-                }
-            };
+            store(&repository)?;
+            let opened = Store::OfRepository(repository.clone());
             opened.get()?.refresh(progress)?;
             Data::Chunks(Chunks::new(Arc::new(opened)))
         }

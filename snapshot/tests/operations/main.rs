@@ -17,4 +17,5 @@ mod replica;
 mod restoring;
 #[path = "../common/samples.rs"]
 mod samples;
+mod tagging;
 mod verifying;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use cairn_snapshot::repository::{Intent, Origin, Phase, Reference, Repository, RepositoryError, RequestKey};
 use cairn_types::{ErrorKind, SnapshotId, Tag, Timestamp};
@@ -189,14 +190,41 @@ fn a_repeated_request_gives_the_same_snapshot() {
         "{error}"
     );
     assert!(RequestKey::new("", b"").is_err() && RequestKey::new(&"x".repeat(1025), b"").is_err());
+}
 
+#[test]
+fn requests_are_forgotten_when_they_are_old_or_have_made_nothing() {
+    let site = Site::new();
+    let repository = &site.repository;
+    let key = |name: &str| RequestKey::new(name, b"").unwrap();
     let lease = site.lease();
-    std::fs::write(site.control().join("keys/damaged.json"), "x").unwrap();
-    let start = |seconds| Timestamp::new(TestClock::START + seconds, 0);
-    assert_eq!(site.repository.forget_requests(&lease, start(0)).unwrap(), 1);
-    assert_eq!(site.repository.known_request(&key).unwrap(), Some(id));
-    assert_eq!(site.repository.forget_requests(&lease, start(1)).unwrap(), 1);
-    assert_eq!(site.repository.known_request(&key).unwrap(), None);
+    let (id, never) = (repository.new_snapshot_id(), repository.new_snapshot_id());
+    repository.remember_request(&lease, &key("used"), id).unwrap();
+    repository
+        .remember_request(&lease, &key("unused"), never)
+        .unwrap();
+    lease.release().unwrap();
+    site.publish(|descriptor| descriptor.id = id);
+    let lease = site.lease();
+    let damaged = site.control().join("keys/damaged.json");
+    std::fs::write(&damaged, "x").unwrap();
+    let keys = || std::fs::read_dir(site.control().join("keys")).unwrap().count();
+    assert_eq!(keys(), 3);
+    let day = Duration::from_secs(24 * 60 * 60);
+    let created = repository.descriptor(id).unwrap().created.seconds();
+    // Neither what was used nor what cannot be read is old; what was never used up is of no use.
+    let forget = |seconds, age| {
+        let before = Timestamp::new(created + seconds, 0);
+        repository.forget_requests(&lease, before, age).unwrap()
+    };
+    assert_eq!((forget(0, day), keys()), (1, 2));
+    assert_eq!(repository.known_request(&key("used")).unwrap(), Some(id));
+    let old = std::fs::File::options().append(true).open(&damaged).unwrap();
+    let week_ago = old.metadata().unwrap().modified().unwrap() - 7 * day;
+    old.set_modified(week_ago).unwrap();
+    assert_eq!((forget(0, day), keys()), (1, 1));
+    assert_eq!((forget(1, day), keys()), (1, 0));
+    assert_eq!(repository.known_request(&key("used")).unwrap(), None);
 }
 
 #[test]

@@ -146,7 +146,7 @@ fn listings_go_on_behind_any_entry() {
     let place = Place::new(directory.path(), false);
     let descriptor = enlarged(&place);
     let repository = std::sync::Arc::new(Place::open(&place.control));
-    let view = open_snapshot(repository, descriptor.id, None, &Progress::new()).unwrap();
+    let view = open_snapshot(repository, descriptor.id, &Progress::new()).unwrap();
     let tree = view.tree();
     let (d, _) = tree.find(InodeId::ROOT, b"d").unwrap().unwrap();
     let list = |after| {

@@ -79,10 +79,9 @@ fn a_repository_that_cannot_be_written_can_be_looked_at() {
         .arg(mounted.path())
         .status();
     assert!(remounted.unwrap().success());
-    let scratch = tempfile::tempdir().unwrap();
     for descriptor in saved {
         let repository = Arc::new(Place::open(&control));
-        let view = open_snapshot(repository, descriptor.id, Some(scratch.path()), &Progress::new()).unwrap();
+        let view = open_snapshot(repository, descriptor.id, &Progress::new()).unwrap();
         assert!(!view.is_leased() && view.unleased().is_some());
         let shown = Shown::new(view);
         assert_same(&expected, &shown.entries());

@@ -69,7 +69,7 @@ impl Shown {
     /// A snapshot of a place, whose repository is opened once more.
     pub fn of(place: &Place, descriptor: &Descriptor) -> Self {
         let repository = Arc::new(Place::open(&place.control));
-        Shown::new(open_snapshot(repository, descriptor.id, None, &Progress::new()).unwrap())
+        Shown::new(open_snapshot(repository, descriptor.id, &Progress::new()).unwrap())
     }
 
     pub fn path(&self) -> PathBuf {

@@ -11,7 +11,7 @@ use cairn_metadata::{
 };
 use cairn_types::{
     BranchId, DeviceNumber, ErrorKind, ExportPolicy, FileKind, InodeId, SnapshotId, SnapshotReference,
-    VolumeId, WorkspaceName,
+    VolumeId, WorkspaceName, with_causes,
 };
 
 use super::Volumes;
@@ -22,7 +22,7 @@ use crate::control::{
     Usage, Workspace,
 };
 use crate::volume::names::DIRECTORY_BYTES;
-use crate::volume::{State, Volume, chain, log_failed, metadata_failed};
+use crate::volume::{State, Volume, log_failed, metadata_failed};
 
 /// Candidates that an ambiguous reference lists.
 const CANDIDATES_MAX: usize = 10;
@@ -31,7 +31,7 @@ pub(super) fn failed(error: MetadataError) -> ControlError {
     match error.kind() {
         ErrorKind::NoSpace => ControlError::NoSpace,
         kind => ControlError::Storage {
-            what: chain(&error),
+            what: with_causes(&error),
             kind,
         },
     }

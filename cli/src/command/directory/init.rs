@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use cairn_snapshot::engine::{Choice, EngineError, EngineKind, Site, choose};
-use cairn_snapshot::repository::{Area, Repository};
+use cairn_snapshot::engine::Choice;
+use cairn_snapshot::operations::status::probe;
+use cairn_snapshot::repository::Repository;
 use serde::Serialize;
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 
 use super::tools;
@@ -34,7 +34,7 @@ pub(super) fn run(session: &mut Session, arguments: InitArguments) -> Result<(),
     })?;
     let control = session.control_directory.as_deref();
     let repository = Repository::init(&given, control, parts)?;
-    let choice = probe(&repository, None);
+    let choice = probe(&repository, &tools(), None);
     let made = Made {
         repository: repository.identity().id.to_string(),
         workspace: path(repository.workspace_path()),
@@ -72,35 +72,9 @@ fn as_directory(given: &Path) -> String {
     }
 }
 
-/// The engine that a save would use now, if this one is wished for.
-pub(super) fn probe(repository: &Repository, wished: Option<EngineKind>) -> Result<Choice, EngineError> {
-    let control = repository.control();
-    let staging_path = control.path_of(Area::Staging, "");
-    let staging = control.area(Area::Staging).map_err(|error| EngineError::Io {
-        what: "open",
-        path: staging_path.clone(),
-        source: std::io::Error::other(error),
-    })?;
-    let site = Site {
-        workspace: repository.workspace(),
-        workspace_path: repository.workspace_path(),
-        staging: staging.as_fd(),
-        staging_path: &staging_path,
-    };
-    choose(&site, wished, &tools())
-}
-
-/// An engine, and why it is no better one, in one line.
+/// An engine, and why it is no better one, as people read it.
 pub(super) fn engine_text(choice: &Choice) -> String {
-    let mut told = choice.used.text().to_owned();
-    for degraded in &choice.degraded {
-        told.push_str(&format!(
-            "\n  not {}: {}",
-            degraded.from,
-            text::line(&degraded.reason)
-        ));
-    }
-    told
+    Engine::of_choice(choice).text()
 }
 
 #[cfg(test)]

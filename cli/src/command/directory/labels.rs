@@ -13,30 +13,81 @@ use serde::Serialize;
 use super::{Opened, open, recovered_json, recovered_text, tools};
 use crate::arguments::{NoteArguments, PinArguments, TagArguments, UnpinArguments};
 use crate::command::Session;
+use crate::command::snapshot::short;
 use crate::failure::{DirectoryFailure, DirectoryReason, Failure};
 use crate::json::directory::{DirectorySnapshot, Recovered as ToldRecovered};
 use crate::target::Target;
 use crate::text;
 use crate::watch::Watch;
 
+pub(super) mod by_daemon;
+
 #[derive(Serialize)]
-struct Labelled {
-    snapshot: DirectorySnapshot,
+struct Labelled<'a> {
+    snapshot: &'a DirectorySnapshot,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pin: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    removed: Option<&'a [u64]>,
     recovered: Vec<ToldRecovered>,
 }
 
-#[derive(Serialize)]
-struct Pinned {
-    snapshot: DirectorySnapshot,
-    pin: u64,
-    recovered: Vec<ToldRecovered>,
+/// What was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Tags,
+    Note,
+    Pin,
+    Unpin,
 }
 
-#[derive(Serialize)]
-struct Unpinned {
+/// What came of it, whoever has done it.
+struct Told {
     snapshot: DirectorySnapshot,
+    /// The number of the new pin.
+    pin: Option<u64>,
+    /// When it ends, if it does.
+    pinned_until: Option<Timestamp>,
+    /// Numbers of pins that are gone.
     removed: Vec<u64>,
-    recovered: Vec<ToldRecovered>,
+    recovered: Vec<Recovered>,
+}
+
+fn tell(session: &mut Session, named: &str, change: Change, told: Told) -> Result<(), Failure> {
+    let labelled = Labelled {
+        snapshot: &told.snapshot,
+        pin: told.pin,
+        removed: (change == Change::Unpin).then_some(&told.removed),
+        recovered: recovered_json(&told.recovered),
+    };
+    session
+        .output
+        .put(&labelled, || told_text(named, change, &told))?;
+    Ok(())
+}
+
+fn told_text(named: &str, change: Change, told: &Told) -> String {
+    let short = short(&told.snapshot.id);
+    let now = match change {
+        Change::Tags if told.snapshot.tags.is_empty() => format!("snapshot {short} has no tags\n"),
+        Change::Tags => {
+            let tags = told.snapshot.tags.join(" ");
+            format!("snapshot {short} has these tags: {tags}\n")
+        }
+        Change::Note => format!("snapshot {short} has another note\n"),
+        Change::Pin => {
+            let until = told.pinned_until.map_or_else(
+                || "until the pin is removed".to_owned(),
+                |time| format!("until {}", text::local_time(time, &jiff::tz::TimeZone::system())),
+            );
+            let number = told.pin.unwrap_or_default();
+            format!(
+                "snapshot {short} is kept {until}\nto remove the pin: cairn unpin {named} {short} {number}\n"
+            )
+        }
+        Change::Unpin => format!("removed {} pins of snapshot {short}\n", told.removed.len()),
+    };
+    recovered_text(&told.recovered) + &now
 }
 
 pub(super) fn tag(session: &mut Session, arguments: TagArguments) -> Result<(), Failure> {
@@ -49,61 +100,23 @@ pub(super) fn tag(session: &mut Session, arguments: TagArguments) -> Result<(), 
         ("added".to_owned(), arguments.add.join(" ")),
         ("removed".to_owned(), arguments.remove.join(" ")),
     ]);
-    let (labels, recovered) = change(
-        &opened,
-        id,
-        arguments.of.wait,
-        (AuditEvent::Label, details),
-        |labels| {
-            remove.iter().for_each(|tag| {
-                labels.tags.remove(tag);
-            });
-            labels.tags.extend(add);
-        },
-    )?;
-    let snapshot = opened.snapshot(id)?;
-    let told = Labelled {
-        snapshot,
-        recovered: recovered_json(&recovered),
-    };
-    session.output.put(&told, || {
-        let tags: Vec<&str> = labels.tags.iter().map(|tag| tag.as_str()).collect();
-        let now = match tags.is_empty() {
-            true => format!("snapshot {} has no tags\n", text::short_id(id)),
-            false => format!(
-                "snapshot {} has these tags: {}\n",
-                text::short_id(id),
-                tags.join(" ")
-            ),
-        };
-        recovered_text(&recovered) + &now
+    let asked = (arguments.of.wait, AuditEvent::Label, details);
+    let told = done(&opened, id, asked, |labels| {
+        remove.iter().for_each(|tag| {
+            labels.tags.remove(tag);
+        });
+        labels.tags.extend(add);
     })?;
-    Ok(())
+    tell(session, &opened.named, Change::Tags, told)
 }
 
 pub(super) fn note(session: &mut Session, arguments: NoteArguments) -> Result<(), Failure> {
     let note = arguments.note.ok_or_else(|| missing("the words"))?;
     let (opened, id) = named(session, arguments.of.target, arguments.of.reference)?;
     let details = BTreeMap::from([("note".to_owned(), note.clone())]);
-    let (_, recovered) = change(
-        &opened,
-        id,
-        arguments.of.wait,
-        (AuditEvent::Label, details),
-        |labels| {
-            labels.note = note;
-        },
-    )?;
-    let snapshot = opened.snapshot(id)?;
-    let told = Labelled {
-        snapshot,
-        recovered: recovered_json(&recovered),
-    };
-    session.output.put(&told, || {
-        let now = format!("snapshot {} has another note\n", text::short_id(id));
-        recovered_text(&recovered) + &now
-    })?;
-    Ok(())
+    let asked = (arguments.of.wait, AuditEvent::Label, details);
+    let told = done(&opened, id, asked, |labels| labels.note = note)?;
+    tell(session, &opened.named, Change::Note, told)
 }
 
 pub(super) fn pin(session: &mut Session, arguments: PinArguments) -> Result<(), Failure> {
@@ -116,36 +129,16 @@ pub(super) fn pin(session: &mut Session, arguments: PinArguments) -> Result<(), 
         .transpose()?;
     let details = BTreeMap::from([("reason".to_owned(), arguments.reason.clone())]);
     let mut number = 0;
-    let (_, recovered) = change(
-        &opened,
-        id,
-        arguments.of.wait,
-        (AuditEvent::Pin, details),
-        |labels| {
-            number = labels.pin(&arguments.reason, &actor, now, expires);
-        },
-    )?;
-    let snapshot = opened.snapshot(id)?;
-    session.output.put(
-        &Pinned {
-            snapshot,
-            pin: number,
-            recovered: recovered_json(&recovered),
-        },
-        || {
-            let until = expires.map_or_else(
-                || "until the pin is removed".to_owned(),
-                |time| format!("until {}", text::local_time(time, &jiff::tz::TimeZone::system())),
-            );
-            let short = text::short_id(id);
-            let now = format!(
-                "snapshot {short} is kept {until}\nto remove the pin: cairn unpin {} {short} {number}\n",
-                opened.named
-            );
-            recovered_text(&recovered) + &now
-        },
-    )?;
-    Ok(())
+    let asked = (arguments.of.wait, AuditEvent::Pin, details);
+    let told = done(&opened, id, asked, |labels| {
+        number = labels.pin(&arguments.reason, &actor, now, expires);
+    })?;
+    let told = Told {
+        pin: Some(number),
+        pinned_until: expires,
+        ..told
+    };
+    tell(session, &opened.named, Change::Pin, told)
 }
 
 /// The time `duration` after `now`, in whole seconds.
@@ -158,6 +151,11 @@ pub(in crate::command) fn after(now: Timestamp, duration: Duration) -> Result<Ti
             let message = "a pin cannot hold beyond the year 9999".to_owned();
             DirectoryFailure::new(DirectoryReason::Invalid, message).into()
         })
+}
+
+fn no_such_pin(id: SnapshotId, number: u64) -> Failure {
+    let message = format!("snapshot {} has no pin {number}", text::short_id(id));
+    DirectoryFailure::new(DirectoryReason::NotFound, message).into()
 }
 
 pub(super) fn unpin(session: &mut Session, arguments: UnpinArguments) -> Result<(), Failure> {
@@ -173,42 +171,25 @@ pub(super) fn unpin(session: &mut Session, arguments: UnpinArguments) -> Result<
         .map(|pin| pin.number)
         .filter(|number| chosen(*number))
         .collect();
-    let gone = |number: u64| {
-        let message = format!("snapshot {} has no pin {number}", text::short_id(id));
-        Failure::from(DirectoryFailure::new(DirectoryReason::NotFound, message))
-    };
     if let (true, Some(number)) = (numbers.is_empty(), arguments.number) {
-        return Err(gone(number));
+        return Err(no_such_pin(id, number));
     }
     let told: Vec<String> = numbers.iter().map(ToString::to_string).collect();
     let details = BTreeMap::from([("pins".to_owned(), told.join(" "))]);
-    let (mut removed, mut recovered) = (Vec::new(), Vec::new());
-    if !numbers.is_empty() {
-        (_, recovered) = change(
-            &opened,
-            id,
-            arguments.of.wait,
-            (AuditEvent::Unpin, details),
-            |labels| {
+    let mut removed = Vec::new();
+    let told = match numbers.is_empty() {
+        true => Told::nothing(opened.snapshot(id)?),
+        false => {
+            let asked = (arguments.of.wait, AuditEvent::Unpin, details);
+            done(&opened, id, asked, |labels| {
                 removed = numbers
                     .into_iter()
                     .filter(|number| labels.unpin(*number))
                     .collect();
-            },
-        )?;
-    }
-    let snapshot = opened.snapshot(id)?;
-    let count = removed.len();
-    let told = Unpinned {
-        snapshot,
-        removed,
-        recovered: recovered_json(&recovered),
+            })?
+        }
     };
-    session.output.put(&told, || {
-        let now = format!("removed {count} pins of snapshot {}\n", text::short_id(id));
-        recovered_text(&recovered) + &now
-    })?;
-    Ok(())
+    tell(session, &opened.named, Change::Unpin, Told { removed, ..told })
 }
 
 pub(super) fn named(
@@ -230,14 +211,26 @@ pub(in crate::command) fn missing(what: &str) -> Failure {
     }
 }
 
-/// Changes labels under the lease. Also tells what was put right before.
-fn change(
+impl Told {
+    /// Of a snapshot of which nothing was changed.
+    fn nothing(snapshot: DirectorySnapshot) -> Self {
+        Told {
+            snapshot,
+            pin: None,
+            pinned_until: None,
+            removed: Vec::new(),
+            recovered: Vec::new(),
+        }
+    }
+}
+
+/// Changes labels under the lease.
+fn done(
     opened: &Opened,
     id: SnapshotId,
-    wait_seconds: u64,
-    (event, details): (AuditEvent, BTreeMap<String, String>),
+    (wait_seconds, event, details): (u64, AuditEvent, BTreeMap<String, String>),
     change: impl FnOnce(&mut Labels),
-) -> Result<(Labels, Vec<Recovered>), Failure> {
+) -> Result<Told, Failure> {
     let watch = Watch::start(None)?;
     let request = LabelRequest {
         snapshot: id,
@@ -246,5 +239,8 @@ fn change(
         wait: Duration::from_secs(wait_seconds),
     };
     let changed = change_labels(&opened.repository, &tools(), &request, change, watch.progress())?;
-    Ok(changed)
+    Ok(Told {
+        recovered: changed.1,
+        ..Told::nothing(opened.snapshot(id)?)
+    })
 }

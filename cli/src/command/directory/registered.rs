@@ -80,7 +80,7 @@ fn received(directory: Option<proto::RegisteredDirectory>) -> Result<Registered,
 }
 
 /// A path as it will be found: the directory that it is in exists, itself it need not.
-fn future(path: &std::path::Path) -> Result<PathBuf, Failure> {
+pub(super) fn future(path: &std::path::Path) -> Result<PathBuf, Failure> {
     match (path.symlink_metadata(), path.parent(), path.file_name()) {
         (Err(_), Some(parent), Some(name)) => {
             let parent = match parent.as_os_str().is_empty() {

@@ -7,6 +7,7 @@ use cairn_api::{ApiError, convert, proto};
 use cairn_snapshot::directory::RelativePath;
 use cairn_snapshot::directory::beneath::open_entry;
 use cairn_snapshot::operations::OperationError;
+use cairn_snapshot::operations::differences::scope;
 use cairn_snapshot::operations::live::Difference;
 use cairn_snapshot::operations::materialize::{Materialized, materialize};
 use cairn_snapshot::operations::restore::{
@@ -79,7 +80,7 @@ pub(in crate::command) fn run(
     let descriptor = opened.repository.descriptor(opened.resolve(reference)?)?;
     let paths = opened.paths(&arguments.paths)?;
     // What the snapshot does not hold cannot be asked of it.
-    opened.scope(&[&descriptor], &paths)?;
+    scope(&[&descriptor], &paths)?;
     if let Some(to) = &arguments.to {
         return write(session, &opened, &descriptor, &paths, to);
     }

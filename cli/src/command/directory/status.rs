@@ -1,34 +1,34 @@
 //! `cairn status` of a directory: where its content comes from, what has changed since, and what a save would do.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use cairn_snapshot::directory::RelativePath;
-use cairn_snapshot::repository::{Area, Intent, LeaseRecord, PartSource, State};
-use cairn_types::SnapshotId;
+use cairn_api::{ApiError, convert, proto};
+use cairn_snapshot::operations::status::{self, Unfinished, status};
+use cairn_snapshot::repository::Snapshot;
+use cairn_snapshot::repository::text::escape;
+use cairn_types::{SnapshotId, Timestamp};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::diff::{Told, live};
-use super::init::{engine_text, probe};
-use super::{Opened, engine, open};
+use super::daemon::Asked;
+use super::diff::message;
+use super::init::engine_text;
+use super::{engine, engine_variable, open, tools};
 use crate::command::Session;
 use crate::command::diff::line;
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 use crate::json::directory::{DamagedSnapshot, DirectorySnapshot, Engine, Holder, damaged, path};
 use crate::json::{self, DiffSummary};
+use crate::progress::while_waiting;
 use crate::text;
 use crate::watch::Watch;
-
-/// Changes that are shown.
-const CHANGES_SHOWN_MAX: usize = 20;
 
 #[derive(Serialize)]
 struct Status {
     repository: String,
     workspace: String,
     control_directory: String,
-    snapshots: usize,
+    snapshots: u64,
     damaged: Vec<DamagedSnapshot>,
     newest: Option<DirectorySnapshot>,
     head: Option<DirectorySnapshot>,
@@ -37,6 +37,20 @@ struct Status {
     engine: Engine,
     unfinished: Vec<String>,
     in_use: Option<Holder>,
+    /// How a person would name it.
+    #[serde(skip)]
+    named: String,
+    /// The workspace, the newest snapshot and head as people see them, and the engine.
+    #[serde(skip)]
+    shown: Shown,
+}
+
+/// What people see, where it is not what programs do.
+struct Shown {
+    workspace: String,
+    newest: Option<String>,
+    head: Option<String>,
+    engine: String,
 }
 
 /// A path whose content comes from another snapshot.
@@ -44,6 +58,8 @@ struct Status {
 struct Part {
     path: String,
     snapshot: String,
+    #[serde(skip)]
+    shown: String,
 }
 
 /// What has changed since head.
@@ -61,215 +77,265 @@ struct Changes {
     lines: Vec<String>,
 }
 
+impl From<proto::DirectoryChanges> for Changes {
+    fn from(message: proto::DirectoryChanges) -> Self {
+        let summary = DiffSummary {
+            added: message.added,
+            removed: message.removed,
+            modified: message.modified,
+            retyped: message.retyped,
+            attributes: message.attributes,
+            ..DiffSummary::default()
+        };
+        Changes {
+            total: summary.total(),
+            added: message.added,
+            removed: message.removed,
+            modified: message.modified,
+            retyped: message.retyped,
+            attributes: message.attributes,
+            directory_times: message.directory_times,
+            lines: message.first.iter().map(line).collect(),
+            first: message
+                .first
+                .into_iter()
+                .map(json::Difference::of_directory)
+                .collect(),
+        }
+    }
+}
+
+impl From<&status::Changes> for Changes {
+    fn from(changes: &status::Changes) -> Self {
+        Changes::from(proto::DirectoryChanges {
+            added: changes.added,
+            removed: changes.removed,
+            modified: changes.modified,
+            retyped: changes.retyped,
+            attributes: changes.attributes,
+            directory_times: changes.directory_times,
+            first: changes.first.iter().map(message).collect(),
+        })
+    }
+}
+
+/// A snapshot in a line.
+fn snapshot_text(id: SnapshotId, created: Timestamp, note: &str) -> String {
+    let taken = text::local_time(created, &TimeZone::system());
+    let note = match note.is_empty() {
+        true => String::new(),
+        false => format!("  {}", text::line(note)),
+    };
+    format!("{} of {taken}{note}", text::short_id(id))
+}
+
+fn unfinished_text(unfinished: &Unfinished) -> String {
+    match unfinished {
+        Unfinished::Save => "a save was interrupted".to_owned(),
+        Unfinished::Restore(id) => format!("a restore of {} was interrupted", text::short_id(*id)),
+        Unfinished::Fork => "a fork was interrupted".to_owned(),
+        Unfinished::Collect => "a removal of snapshots was interrupted".to_owned(),
+        Unfinished::Unreadable(error) => text::line(error),
+        Unfinished::Captures(count) => format!("captures that were left in the staging area: {count}"),
+    }
+}
+
 pub(in crate::command) fn run(session: &mut Session, directory: Option<PathBuf>) -> Result<(), Failure> {
     let opened = open(session, directory)?;
     let repository = &opened.repository;
-    let state = repository.state()?;
-    let listing = repository.list()?;
-    let in_use = repository.lease_holder()?;
-    let changes = state
-        .head
-        .map(|head| changes(&opened, &state, head))
-        .transpose()?;
     let wished = engine(None, None, repository.config()?.engine())?;
-    // Who works in the repository removes what is probed with.
-    let choice = match &in_use {
-        None => probe(repository, wished).map_err(|error| chain(&error)),
-        Some(_) => Err("not looked for while somebody works in the repository".to_owned()),
+    let watch = Watch::start(Some("comparing"))?;
+    let found = status(repository, &tools(), wished, watch.progress())?;
+    drop(watch);
+    let line_of = |snapshot: &Snapshot| {
+        let descriptor = &snapshot.descriptor;
+        snapshot_text(descriptor.id, descriptor.created, &snapshot.labels.note)
     };
-    let unfinished = match &in_use {
-        None => unfinished(&opened)?,
-        Some(_) => Vec::new(),
+    let part = |part: &cairn_snapshot::repository::PartSource| Part {
+        path: escape(part.path.as_bytes()),
+        snapshot: part.snapshot.to_string(),
+        shown: text::path(part.path.as_bytes()),
     };
-    let snapshot = |id: Option<SnapshotId>| id.map(|id| opened.snapshot(id)).transpose();
-    let status = Status {
+    let told = Status {
         repository: repository.identity().id.to_string(),
         workspace: path(repository.workspace_path()),
         control_directory: path(repository.control().path()),
-        snapshots: listing.snapshots.len(),
-        damaged: damaged(&listing),
-        newest: snapshot(state.newest)?,
-        head: snapshot(state.head)?,
-        parts: state
-            .parts
-            .iter()
-            .map(|part| Part {
-                path: cairn_snapshot::repository::text::escape(part.path.as_bytes()),
-                snapshot: part.snapshot.to_string(),
-            })
-            .collect(),
-        changes,
-        engine: match &choice {
+        snapshots: found.snapshots as u64,
+        damaged: damaged(&found.damaged),
+        newest: found.newest.as_ref().map(DirectorySnapshot::from),
+        head: found.head().map(DirectorySnapshot::from),
+        parts: found.state.parts.iter().map(part).collect(),
+        changes: found.changes.as_ref().map(Changes::from),
+        engine: match &found.engine {
             Ok(choice) => Engine::of_choice(choice),
-            Err(error) => Engine::unknown(error.clone()),
+            Err(error) => Engine::unknown(text::line(error)),
         },
-        unfinished,
-        in_use: in_use.as_ref().map(Holder::from),
+        unfinished: found.unfinished.iter().map(unfinished_text).collect(),
+        in_use: found.in_use.as_ref().map(Holder::from),
+        named: opened.named.clone(),
+        shown: Shown {
+            workspace: opened.shown(),
+            newest: found.newest.as_ref().map(line_of),
+            head: found.head().map(line_of),
+            engine: match &found.engine {
+                Ok(choice) => engine_text(choice),
+                Err(error) => format!("unknown: {}", text::line(error)),
+            },
+        },
     };
-    let engine_shown = choice
-        .as_ref()
-        .map_or_else(|error| format!("unknown: {error}"), engine_text);
-    let text = status_text(&opened, &state, &status, &engine_shown, in_use.as_ref());
-    session.output.put(&status, || text)?;
+    session.output.put(&told, || told.text())?;
     Ok(())
 }
 
-/// Compares the directory with what its content comes from: head, but for the parts that were restored from other snapshots since.
-fn changes(opened: &Opened, state: &State, head: SnapshotId) -> Result<Changes, Failure> {
-    let watch = Watch::start(Some("comparing"))?;
-    let mut changes = Changes::default();
-    let mut summary = DiffSummary::default();
-    let exists = |part: &&PartSource| opened.repository.descriptor(part.snapshot).is_ok();
-    let parts: Vec<&PartSource> = state.parts.iter().filter(exists).collect();
-    // The part that was restored last counts.
-    let source = |path: &[u8]| {
-        let path = RelativePath::new(path).unwrap_or_default();
-        let part = parts.iter().rev().find(|part| path.is_within(&part.path));
-        part.map_or(head, |part| part.snapshot)
+/// The same by the daemon.
+pub(in crate::command) async fn by_daemon(
+    session: &mut Session,
+    directory: Option<PathBuf>,
+) -> Result<(), Failure> {
+    let mut asked = Asked::connect(session, directory).await?;
+    let request = proto::InspectDirectoryRequest {
+        repository: Some(asked.reference()),
+        engine: engine_variable(),
     };
-    let mut sources: BTreeMap<SnapshotId, Vec<RelativePath>> = BTreeMap::new();
-    for part in parts.iter().filter(|part| part.snapshot != head) {
-        sources.entry(part.snapshot).or_default().push(part.path.clone());
-    }
-    let all = std::iter::once((head, Vec::new())).chain(sources);
-    for (from, paths) in all {
-        live(opened, from, &paths, watch.progress(), |told| {
-            match told {
-                Told::DirectoryTime(path) if source(path.as_bytes()) == from => changes.directory_times += 1,
-                Told::Difference(difference) if source(&difference.path) == from => {
-                    summary.count(&difference);
-                    if changes.first.len() < CHANGES_SHOWN_MAX {
-                        changes.lines.push(line(&difference));
-                        changes.first.push(json::Difference::of_directory(difference));
-                    }
-                }
-                Told::DirectoryTime(_) | Told::Difference(_) => {}
-            }
-            Ok(())
-        })?;
-    }
-    changes.total = summary.total();
-    changes.added = summary.added;
-    changes.removed = summary.removed;
-    changes.modified = summary.modified;
-    changes.retyped = summary.retyped;
-    changes.attributes = summary.attributes;
-    Ok(changes)
-}
-
-/// What an interrupted command has left, for the next one to put right. Nobody works in the repository.
-fn unfinished(opened: &Opened) -> Result<Vec<String>, Failure> {
-    let journal = opened.repository.journal()?;
-    let mut unfinished: Vec<String> = journal
-        .iter()
-        .map(|file| match file.record.as_ref().map(|record| &record.intent) {
-            Ok(Intent::Save { .. }) => "a save was interrupted".to_owned(),
-            Ok(Intent::Restore { target, .. }) => {
-                format!("a restore of {} was interrupted", text::short_id(*target))
-            }
-            Ok(Intent::Fork { .. }) => "a fork was interrupted".to_owned(),
-            Ok(Intent::Collect { .. }) => "a removal of snapshots was interrupted".to_owned(),
-            Err(error) => chain(error),
-        })
-        .collect();
-    let control = opened.repository.control();
-    let staged = control.list(Area::Staging)?.len();
-    if staged > 0 {
-        unfinished.push(format!("captures that were left in the staging area: {staged}"));
-    }
-    Ok(unfinished)
-}
-
-fn status_text(
-    opened: &Opened,
-    state: &State,
-    status: &Status,
-    engine: &str,
-    in_use: Option<&LeaseRecord>,
-) -> String {
-    let zone = TimeZone::system();
-    let snapshot = |id: SnapshotId| {
-        let Ok(descriptor) = opened.repository.descriptor(id) else {
-            return text::short_id(id);
-        };
-        let taken = text::local_time(descriptor.created, &zone);
-        let note = text::line(&opened.labels(&descriptor).note);
-        let note = if note.is_empty() {
-            note
-        } else {
-            format!("  {note}")
-        };
-        format!("{} of {taken}{note}", text::short_id(id))
+    let asking = asked.client.directories.inspect(request);
+    let found = while_waiting("comparing", asking).await?.into_inner();
+    let line_of = |message: &proto::DirectorySnapshot| {
+        let id = SnapshotId::parse(&message.id);
+        let id = id.ok_or_else(|| ApiError::missing_field("the identity of a snapshot"))?;
+        let created = convert::timestamp(message.created.as_ref())?;
+        Ok::<_, ApiError>(snapshot_text(id, created, &message.note))
     };
-    let mut lines = vec![
-        ("directory", opened.shown()),
-        ("control", text::line(&status.control_directory)),
-        ("snapshots", status.snapshots.to_string()),
-    ];
-    for damaged in &status.damaged {
-        lines.push(("damaged", damaged.text()));
-    }
-    match (state.newest, state.head) {
-        (Some(newest), Some(head)) if newest == head => {
-            lines.push(("newest", format!("{}, and head", snapshot(newest))))
+    let part = |part: proto::DirectoryPart| Part {
+        path: escape(&part.path),
+        snapshot: part.snapshot,
+        shown: text::path(&part.path),
+    };
+    let unfinished = found.unfinished.iter().filter_map(unfinished_of);
+    let (engine, engine_shown) = match found.engine {
+        Some(engine) => {
+            let engine = Engine::of_message(engine);
+            let shown = engine.text();
+            (engine, shown)
         }
-        (newest, head) => {
-            lines.extend(newest.map(|newest| ("newest", snapshot(newest))));
-            lines.extend(head.map(|head| ("head", format!("{}: the content comes from it", snapshot(head)))));
+        None => {
+            let error = text::line(&found.engine_error);
+            (Engine::unknown(error.clone()), format!("unknown: {error}"))
         }
-    }
-    for part in &state.parts {
-        let from = text::short_id(part.snapshot);
-        lines.push((
-            "part",
-            format!("{} comes from {from}", text::path(part.path.as_bytes())),
-        ));
-    }
-    lines.push(("changes", changes_text(opened, status.changes.as_ref())));
-    lines.push(("engine", engine.to_owned()));
-    for unfinished in &status.unfinished {
-        lines.push((
-            "unfinished",
-            format!("{unfinished}; the next command that changes something puts it right"),
-        ));
-    }
-    if let Some(record) = in_use {
-        let since = text::local_time(record.acquired, &zone);
-        lines.push((
-            "in use",
-            format!("{} by {} since {since}", record.operation, record.holder),
-        ));
-    }
-    lines
-        .iter()
-        .map(|(name, value)| format!("{name:<11} {value}\n"))
-        .collect()
+    };
+    let told = Status {
+        repository: asked.directory.repository.clone(),
+        workspace: escape(&asked.directory.workspace),
+        control_directory: escape(&asked.directory.control_directory),
+        snapshots: found.snapshots,
+        parts: found.parts.into_iter().map(part).collect(),
+        changes: found.changes.map(Changes::from),
+        engine,
+        unfinished: unfinished
+            .map(|unfinished| unfinished_text(&unfinished))
+            .collect(),
+        in_use: found.holder.map(Holder::try_from).transpose()?,
+        named: asked.named.clone(),
+        shown: Shown {
+            workspace: asked.shown(),
+            newest: found.newest.as_ref().map(line_of).transpose()?,
+            head: found.head.as_ref().map(line_of).transpose()?,
+            engine: engine_shown,
+        },
+        damaged: found.damaged.into_iter().map(DamagedSnapshot::from).collect(),
+        newest: found.newest.map(DirectorySnapshot::try_from).transpose()?,
+        head: found.head.map(DirectorySnapshot::try_from).transpose()?,
+    };
+    session.output.put(&told, || told.text())?;
+    Ok(())
 }
 
-fn changes_text(opened: &Opened, changes: Option<&Changes>) -> String {
-    let Some(changes) = changes else {
-        return format!(
-            "nothing is saved yet; to take a snapshot: cairn snapshot {}",
-            opened.named
+/// What was interrupted; nothing of what a later version may tell.
+fn unfinished_of(message: &proto::DirectoryUnfinished) -> Option<Unfinished> {
+    use proto::DirectoryUnfinishedKind as Kind;
+    Some(match message.what() {
+        Kind::Unspecified => return None,
+        Kind::Save => Unfinished::Save,
+        Kind::Restore => Unfinished::Restore(SnapshotId::parse(message.snapshot.as_deref()?)?),
+        Kind::Fork => Unfinished::Fork,
+        Kind::Collect => Unfinished::Collect,
+        Kind::Unreadable => Unfinished::Unreadable(message.error.clone().unwrap_or_default()),
+        Kind::Captures => Unfinished::Captures(message.captures.unwrap_or_default()),
+    })
+}
+
+impl Status {
+    fn text(&self) -> String {
+        let shown = &self.shown;
+        let mut lines = vec![
+            ("directory", shown.workspace.clone()),
+            ("control", text::line(&self.control_directory)),
+            ("snapshots", self.snapshots.to_string()),
+        ];
+        for damaged in &self.damaged {
+            lines.push(("damaged", damaged.text()));
+        }
+        match (&shown.newest, &shown.head) {
+            (Some(newest), Some(head)) if newest == head => {
+                lines.push(("newest", format!("{newest}, and head")));
+            }
+            (newest, head) => {
+                lines.extend(newest.as_ref().map(|newest| ("newest", newest.clone())));
+                lines.extend(
+                    head.as_ref()
+                        .map(|head| ("head", format!("{head}: the content comes from it"))),
+                );
+            }
+        }
+        for part in &self.parts {
+            let from = part.snapshot.get(..SnapshotId::SHORT_DIGITS);
+            let from = from.unwrap_or(&part.snapshot);
+            lines.push(("part", format!("{} comes from {from}", part.shown)));
+        }
+        lines.push(("changes", self.changes_text()));
+        lines.push(("engine", shown.engine.clone()));
+        for unfinished in &self.unfinished {
+            lines.push((
+                "unfinished",
+                format!("{unfinished}; the next command that changes something puts it right"),
+            ));
+        }
+        if let Some(holder) = &self.in_use {
+            lines.push(("in use", holder.text()));
+        }
+        lines
+            .iter()
+            .map(|(name, value)| format!("{name:<11} {value}\n"))
+            .collect()
+    }
+
+    fn changes_text(&self) -> String {
+        let named = &self.named;
+        let Some(changes) = &self.changes else {
+            return format!("nothing is saved yet; to take a snapshot: cairn snapshot {named}");
+        };
+        let times = match changes.directory_times {
+            0 => String::new(),
+            times => format!("; directories that have another time: {times}"),
+        };
+        if changes.total == 0 {
+            return format!("none{times}");
+        }
+        let mut told = format!(
+            "{}: {} added, {} deleted, {} with other data, {} of another type, {} with other properties{times}",
+            changes.total,
+            changes.added,
+            changes.removed,
+            changes.modified,
+            changes.retyped,
+            changes.attributes
         );
-    };
-    let times = match changes.directory_times {
-        0 => String::new(),
-        times => format!("; directories that have another time: {times}"),
-    };
-    if changes.total == 0 {
-        return format!("none{times}");
+        for line in &changes.lines {
+            told.push_str(&format!("\n  {}", line.trim_end_matches('\n')));
+        }
+        let more = changes.total.saturating_sub(changes.lines.len() as u64);
+        if more > 0 {
+            told.push_str(&format!("\n  and {more} more: cairn diff {named}"));
+        }
+        told
     }
-    let mut told = format!(
-        "{}: {} added, {} deleted, {} with other data, {} of another type, {} with other properties{times}",
-        changes.total, changes.added, changes.removed, changes.modified, changes.retyped, changes.attributes
-    );
-    for line in &changes.lines {
-        told.push_str(&format!("\n  {}", line.trim_end_matches('\n')));
-    }
-    let more = changes.total.saturating_sub(changes.lines.len() as u64);
-    if more > 0 {
-        told.push_str(&format!("\n  and {more} more: cairn diff {}", opened.named));
-    }
-    told
 }

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use cairn_fuse::{MountOptions, Unmounted};
 use cairn_snapshot::archive::Progress;
@@ -190,14 +190,29 @@ fn serve(
     if arguments.detached {
         background::become_own_session();
     }
-    start_log(arguments.log.as_deref())?;
+    session
+        .logging
+        .start_for_view(log_file(arguments.log.as_deref())?)?;
     let mut signals = Signals::listen().map_err(|error| failed("signals cannot be listened to", &error))?;
     let parts =
         system::parts().map_err(|error| failed("this process cannot be looked at in /proc", &error))?;
-    let scratch = Scratch::new(&*parts.randomness)
-        .map_err(|error| failed("no directory can be made for a cache", &error))?;
+    // Repositories have a cache of their own. Outlives the view.
+    let scratch = match source {
+        Source::Directory(..) => None,
+        Source::Store(..) => Some(
+            Scratch::new(&*parts.randomness)
+                .map_err(|error| failed("no directory can be made for a cache", &error))?,
+        ),
+    };
     let watch = Watch::start(Some("opening"))?;
-    let (view, shown_source) = look(session, source, arguments, &scratch, &parts, watch.progress())?;
+    let (view, shown_source) = look(
+        session,
+        source,
+        arguments,
+        scratch.as_ref(),
+        &parts,
+        watch.progress(),
+    )?;
     let cancelled = watch.progress().is_cancelled();
     drop(watch);
     if cancelled {
@@ -272,7 +287,7 @@ fn look(
     session: &Session,
     source: &Source,
     arguments: &ViewArguments,
-    scratch: &Scratch,
+    scratch: Option<&Scratch>,
     parts: &Parts,
     progress: &Progress,
 ) -> Result<(View, String), Failure> {
@@ -282,7 +297,7 @@ fn look(
             let id = opened.resolve(reference.as_deref())?;
             let shown = opened.shown();
             let repository = Arc::new(opened.repository);
-            let view = open_snapshot(repository, id, Some(scratch.path()), progress)?;
+            let view = open_snapshot(repository, id, progress)?;
             Ok((view, shown))
         }
         Source::Store(url, reference) => {
@@ -293,7 +308,7 @@ fn look(
                 account: arguments.account.clone(),
                 allow_http: arguments.allow_http,
                 key_file: arguments.key_file.as_deref(),
-                cache: scratch.path(),
+                cache: scratch.map_or(Path::new(""), Scratch::path),
                 parts,
             };
             let view = open_archive(&place, Some(reference), progress)?;
@@ -302,26 +317,15 @@ fn look(
     }
 }
 
-/// Where warnings and errors go: a file, or standard error.
-fn start_log(path: Option<&Path>) -> Result<(), Failure> {
-    let lines = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::WARN)
-        .with_target(false)
-        .with_ansi(false);
-    let begun = match path {
-        None => lines.with_writer(std::io::stderr).try_init(),
-        Some(path) => {
-            let opened = OpenOptions::new().create(true).append(true).open(path);
-            let file: File = opened.map_err(|error| {
-                let shown = text::path(path.as_os_str().as_bytes());
-                failed(&format!("{shown} cannot be written"), &error)
-            })?;
-            lines.with_writer(Mutex::new(file)).try_init()
-        }
+/// The file that warnings and errors are appended to, if one is asked for.
+fn log_file(path: Option<&Path>) -> Result<Option<File>, Failure> {
+    let Some(path) = path else {
+        return Ok(None);
     };
-    begun.map_err(|error| Failure::Usage {
-        message: format!("cannot start: {error}"),
-        remedy: String::new(),
+    let opened = OpenOptions::new().create(true).append(true).open(path);
+    opened.map(Some).map_err(|error| {
+        let shown = text::path(path.as_os_str().as_bytes());
+        failed(&format!("{shown} cannot be written"), &error)
     })
 }
 

@@ -7,7 +7,7 @@ use cairn_snapshot::repository::text::escape;
 use cairn_types::SnapshotId;
 use serde::Serialize;
 
-use super::{Counts, Degraded, DirectorySnapshot, Engine, Losses, Pin, Shown};
+use super::{Counts, DamagedSnapshot, Degraded, DirectorySnapshot, Engine, Holder, Losses, Pin, Shown};
 use crate::text;
 
 fn time(message: Option<&cairn_api::ProtoTimestamp>) -> Result<Option<String>, ApiError> {
@@ -37,19 +37,63 @@ impl From<proto::DirectoryLosses> for Losses {
     }
 }
 
+/// The word for an origin.
+pub fn origin_word(origin: proto::DirectoryOrigin) -> &'static str {
+    match origin {
+        proto::DirectoryOrigin::Requested => "requested",
+        proto::DirectoryOrigin::Safety => "safety",
+        proto::DirectoryOrigin::Scheduled => "scheduled",
+        proto::DirectoryOrigin::Imported => "imported",
+        proto::DirectoryOrigin::Fork => "fork",
+        proto::DirectoryOrigin::Unspecified => "unknown",
+    }
+}
+
+impl Engine {
+    /// The engine that a save would use now, as the daemon tells it.
+    pub fn of_message(engine: proto::DirectoryEngine) -> Self {
+        let degraded = engine.degraded.into_iter().map(|degraded| Degraded {
+            from: degraded.from,
+            reason: degraded.reason,
+        });
+        Engine {
+            requested: None,
+            used: Some(engine.used),
+            degraded: degraded.collect(),
+            error: Some(None),
+        }
+    }
+}
+
+impl From<proto::DamagedDirectorySnapshot> for DamagedSnapshot {
+    fn from(message: proto::DamagedDirectorySnapshot) -> Self {
+        DamagedSnapshot {
+            id: message.snapshot,
+            error: text::line(&message.error),
+        }
+    }
+}
+
+impl TryFrom<proto::DirectoryHolder> for Holder {
+    type Error = ApiError;
+
+    fn try_from(holder: proto::DirectoryHolder) -> Result<Self, ApiError> {
+        Ok(Holder {
+            since: time(holder.since.as_ref())?,
+            acquired: convert::timestamp(holder.since.as_ref())?,
+            operation: holder.operation,
+            host: holder.host,
+            process: holder.process,
+        })
+    }
+}
+
 impl TryFrom<proto::DirectorySnapshot> for DirectorySnapshot {
     type Error = ApiError;
 
     /// Fails if the answer lacks what every snapshot has.
     fn try_from(message: proto::DirectorySnapshot) -> Result<Self, ApiError> {
-        let origin = match message.origin() {
-            proto::DirectoryOrigin::Requested => "requested",
-            proto::DirectoryOrigin::Safety => "safety",
-            proto::DirectoryOrigin::Scheduled => "scheduled",
-            proto::DirectoryOrigin::Imported => "imported",
-            proto::DirectoryOrigin::Fork => "fork",
-            proto::DirectoryOrigin::Unspecified => "unknown",
-        };
+        let origin = origin_word(message.origin());
         let engine = message
             .engine
             .ok_or_else(|| ApiError::missing_field("the engine"))?;
@@ -65,10 +109,6 @@ impl TryFrom<proto::DirectorySnapshot> for DirectorySnapshot {
                 expires: time(pin.expires.as_ref())?,
             })
         };
-        let degraded = engine.degraded.into_iter().map(|degraded| Degraded {
-            from: degraded.from,
-            reason: degraded.reason,
-        });
         Ok(DirectorySnapshot {
             created: time(message.created.as_ref())?,
             pins: message.pins.iter().map(pin).collect::<Result<_, ApiError>>()?,
@@ -80,10 +120,9 @@ impl TryFrom<proto::DirectorySnapshot> for DirectorySnapshot {
             tags: message.tags,
             template: message.template,
             engine: Engine {
-                requested: Some(engine.requested),
-                used: Some(engine.used),
-                degraded: degraded.collect(),
+                requested: Some(engine.requested.clone()),
                 error: None,
+                ..Engine::of_message(engine)
             },
             counts: Counts {
                 entries: counts.entries,
@@ -302,14 +341,6 @@ pub struct Status {
     pub changes: Option<u64>,
 }
 
-#[derive(Debug, Serialize)]
-struct Holder {
-    operation: String,
-    host: String,
-    process: u32,
-    since: Option<String>,
-}
-
 impl TryFrom<proto::RegisteredDirectory> for Registered {
     type Error = ApiError;
 
@@ -357,15 +388,7 @@ impl TryFrom<proto::DirectoryStatus> for Status {
     type Error = ApiError;
 
     fn try_from(message: proto::DirectoryStatus) -> Result<Self, ApiError> {
-        let holder = match message.holder {
-            None => None,
-            Some(holder) => Some(Holder {
-                since: time(holder.since.as_ref())?,
-                operation: holder.operation,
-                host: holder.host,
-                process: holder.process,
-            }),
-        };
+        let holder = message.holder.map(Holder::try_from).transpose()?;
         Ok(Status {
             head: message.head,
             latest: message.latest,

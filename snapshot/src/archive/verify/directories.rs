@@ -4,14 +4,13 @@ use std::collections::HashMap;
 
 use cairn_content::pipeline::Run;
 use cairn_content::store::{ChunkReadError, Mark};
-use cairn_types::{ChunkId, SnapshotId};
+use cairn_types::{ChunkId, SnapshotId, with_causes};
 
 use super::{FILES_TOLD_MAX, Wrong, place_of};
 use crate::archive::directory::{DirectoryReadError, DirectoryRoot, groups, read_group};
 use crate::archive::error::ArchiveError;
 use crate::archive::report::{Damage, Progress};
 use crate::archive::repository::{Nodes, Repository};
-use crate::causes::with_causes;
 use crate::directory::{Body, FileBody};
 
 impl Repository {

@@ -26,10 +26,15 @@ pub struct ChunksPayload<'a> {
     nodes: Nodes<'a>,
 }
 
+/// After so many records, what they were fetched with is let go: in order, nobody needs it again.
+const FETCHED_KEPT_RECORDS: u32 = 10_000;
+
 /// The records of an archive's manifest, in order, without stamps.
 pub struct PayloadRecords<'a> {
     repository: &'a Repository,
     records: Records<'a, Nodes<'a>>,
+    /// Records since then.
+    fetched: u32,
 }
 
 impl Iterator for PayloadRecords<'_> {
@@ -38,6 +43,11 @@ impl Iterator for PayloadRecords<'_> {
     /// The next record. After an error about one part of the manifest, the next call goes on behind it.
     fn next(&mut self) -> Option<Self::Item> {
         let next = self.records.next()?;
+        self.fetched += 1;
+        if self.fetched >= FETCHED_KEPT_RECORDS {
+            self.fetched = 0;
+            self.repository.forget_frames();
+        }
         Some(next.map_err(|error: DirectoryReadError<_>| self.repository.directory_error(error).into()))
     }
 }
@@ -83,6 +93,7 @@ impl<'a> ChunksPayload<'a> {
         PayloadRecords {
             repository: self.repository,
             records: records(&self.nodes, &self.root, from, self.repository.is_plain()),
+            fetched: 0,
         }
     }
 
