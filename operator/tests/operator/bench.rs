@@ -153,12 +153,7 @@ impl Bench {
         bench
     }
 
-    fn assemble(
-        server: ApiServer,
-        double: Arc<Double>,
-        real: Option<Real>,
-        clock: Arc<ManualClock>,
-    ) -> Self {
+    fn assemble(server: ApiServer, double: Arc<Double>, real: Option<Real>, clock: Arc<ManualClock>) -> Self {
         let (sender, changed) = watch::channel(0);
         let observer = tokio::spawn(observe(Arc::clone(&double), sender));
         Bench {

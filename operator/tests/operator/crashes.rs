@@ -270,9 +270,9 @@ fn is_settled(bench: &Bench) -> bool {
             false => status == "True" || reason.starts_with("InitialSnapshot"),
             true => {
                 reason == "DeletingSnapshots"
-                    && snapshots
-                        .iter()
-                        .any(|snapshot| snapshot["spec"]["workspace"] == name(workspace) && is_in_use(snapshot))
+                    && snapshots.iter().any(|snapshot| {
+                        snapshot["spec"]["workspace"] == name(workspace) && is_in_use(snapshot)
+                    })
             }
         }
     });

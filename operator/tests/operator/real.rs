@@ -4,11 +4,12 @@
 //! What a cluster does around them is played here: the kubelet, which writes the certificates into files, says whether a pod is ready and starts it again; kube-proxy,
 //! for the NFS client of the tests. Everything listens on loopback and ends with the bench.
 
+#[path = "real/data.rs"]
 pub mod data;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -47,7 +48,6 @@ pub struct Real {
 
 struct Machine {
     node: Node,
-    settings: NodeSettings,
 }
 
 /// Everything that the daemons hold.
@@ -144,7 +144,7 @@ impl Real {
             self.kubelet().display().to_string(),
         );
         let node = Node::start(&settings).await.unwrap();
-        Machine { node, settings }
+        Machine { node }
     }
 
     /// Where the kubelets of all nodes mount volumes.
@@ -159,11 +159,6 @@ impl Real {
             .join(format!("files-{}", node.replace('/', "_")))
     }
 
-    /// The bench's directory.
-    pub fn directory(&self) -> &Path {
-        self.directory.path()
-    }
-
     /// The process of a node's daemon.
     pub fn process(&self, node: &str) -> u32 {
         self.machines.lock()[node].node.process_id()
@@ -172,11 +167,6 @@ impl Real {
     /// Where a daemon serves NFS.
     pub fn nfs(&self, node: &str) -> SocketAddr {
         self.machines.lock()[node].node.nfs()
-    }
-
-    /// The end of a daemon's log.
-    pub fn log_end(&self, node: &str) -> String {
-        self.machines.lock()[node].node.log_end()
     }
 
     /// Ends a daemon at once, if that has not been done yet; the kubelet notices.
@@ -250,7 +240,12 @@ impl Real {
                 held.workspaces.insert(workspace.name, None);
             }
             let request = proto::ListManagedWorkspacesRequest::default();
-            let listed = client.control.list_workspaces(request).await.unwrap().into_inner();
+            let listed = client
+                .control
+                .list_workspaces(request)
+                .await
+                .unwrap()
+                .into_inner();
             assert!(listed.next_page_token.is_empty(), "the test has grown");
             let mut here: Vec<String> = held.workspaces.keys().cloned().collect();
             for workspace in listed.workspaces {

@@ -60,9 +60,7 @@ impl Volume {
 
     /// Mounts it in user space, from a port that is not privileged, as connections come that a node translates.
     pub async fn mount(&self) -> (Arc<Client>, Handle) {
-        let client = Client::connect(self.at, ClientSettings::default())
-            .await
-            .unwrap();
+        let client = Client::connect(self.at, ClientSettings::default()).await.unwrap();
         let root = client.mount(&self.path).await.unwrap();
         (client, root)
     }

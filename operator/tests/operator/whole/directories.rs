@@ -84,7 +84,6 @@ async fn a_directory_of_a_node_is_captured_and_restored() {
     assert_eq!(status["engine"], "copy", "{status}");
     assert_eq!(status["nodeName"], "b");
     assert_eq!(status["integrityState"], "verified");
-    assert!(status["treeHash"].is_string(), "{status}");
 
     ruin(&directory);
     let spec = json!({"workspace": "path", "snapshot": "s", "mode": "Run", "into": {"inPlace": {}}});

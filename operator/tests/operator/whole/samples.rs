@@ -92,9 +92,16 @@ async fn every_sample_of_workspaces_works_with_real_daemons() {
         "test-branch",
     ];
     until_ready(&bench, JVS, "Workspace", &workspaces).await;
-    let snapshots = ["pre-deployment", "example-snapshot", "example-snapshot-with-restore"];
+    let snapshots = [
+        "pre-deployment",
+        "example-snapshot",
+        "example-snapshot-with-restore",
+    ];
     until_ready(&bench, JVS, "Snapshot", &snapshots).await;
-    assert_eq!(object(&bench, "Workspace", "models")["status"]["nodeName"], "node-2");
+    assert_eq!(
+        object(&bench, "Workspace", "models")["status"]["nodeName"],
+        "node-2"
+    );
     assert_eq!(
         condition(&object(&bench, "Workspace", "ml-workspace"), "FieldsSupported").0,
         "False"
@@ -124,7 +131,13 @@ async fn every_sample_of_workspaces_works_with_real_daemons() {
         bench.apply(json!({"apiVersion": JVS, "kind": "Snapshot",
             "metadata": {"name": name, "namespace": DEFAULT}, "spec": {"workspace": of}}));
     }
-    until_ready(&bench, JVS, "Snapshot", &["before-migration", "files-before-migration"]).await;
+    until_ready(
+        &bench,
+        JVS,
+        "Snapshot",
+        &["before-migration", "files-before-migration"],
+    )
+    .await;
     let files = bench.real_ones().files("node-1").join("database-files");
     std::fs::remove_dir_all(files.join("models/v1")).unwrap();
     std::fs::write(files.join("README.md"), b"changed").unwrap();
@@ -147,8 +160,7 @@ async fn every_sample_of_workspaces_works_with_real_daemons() {
         .unwrap();
     bench
         .until("it is told why it stays", |bench| {
-            let (_, reason, message) =
-                ready(&object(bench, "Snapshot", "example-snapshot-with-restore"));
+            let (_, reason, message) = ready(&object(bench, "Snapshot", "example-snapshot-with-restore"));
             reason == "SnapshotInUse" && message.contains("default.test-branch")
         })
         .await;
@@ -180,8 +192,14 @@ async fn every_sample_of_workspaces_works_with_real_daemons() {
         "default.models",
         "default.notes",
     ];
-    assert_eq!(names, kept, "the data of volumes stays by default, and nothing else");
-    assert!(held.workspace_keys().is_empty() && held.snapshots.is_empty(), "{held:?}");
+    assert_eq!(
+        names, kept,
+        "the data of volumes stays by default, and nothing else"
+    );
+    assert!(
+        held.workspace_keys().is_empty() && held.snapshots.is_empty(),
+        "{held:?}"
+    );
     assert_eq!(std::fs::read(scratch.join("file")).unwrap(), b"bytes");
     let claims = bench.server.list("v1", "PersistentVolumeClaim", None);
     assert_eq!(claims.len(), 1, "the one that was there before");
@@ -222,7 +240,10 @@ async fn every_sample_of_ditto_servers_works_with_real_daemons() {
         let root = root.unwrap_or_else(|error| panic!("{error}: {}", object["status"]));
         let how = CreateMode::Guarded(SetAttributes::default());
         let file = client.create(&root, b"file", how).await.unwrap().handle;
-        client.write(&file, 0, b"bytes", Stability::FILE_SYNC).await.unwrap();
+        client
+            .write(&file, 0, b"bytes", Stability::FILE_SYNC)
+            .await
+            .unwrap();
         assert_eq!(client.read_all(&file).await.unwrap(), b"bytes");
     }
     for name in names {

@@ -34,7 +34,11 @@ async fn snapshots_by_the_clock_hold_what_was_there_and_the_rules_remove_the_old
         .await;
     super::idle(&bench, &operator).await;
     let held = bench.held().await;
-    let mut ids: Vec<String> = held.snapshots.iter().map(|snapshot| snapshot.id.clone()).collect();
+    let mut ids: Vec<String> = held
+        .snapshots
+        .iter()
+        .map(|snapshot| snapshot.id.clone())
+        .collect();
     let mut told: Vec<String> = Vec::new();
     for hour in 4..=6i64 {
         let name = format!("data-{}", (begin + hour * 3600) / 60);

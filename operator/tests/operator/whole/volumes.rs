@@ -21,7 +21,9 @@ async fn what_was_written_before_a_snapshot_is_there_after_the_restore() {
     assert_eq!(snapshot["status"]["size"], totals.bytes);
     restored_on_create(&bench, "s").await;
     bench.ready("Workspace", "copy").await;
-    bench.assert_holds(TEAM, "copy", &tree, "what began with it").await;
+    bench
+        .assert_holds(TEAM, "copy", &tree, "what began with it")
+        .await;
 
     let (client, root) = bench.volume(TEAM, "data").mount().await;
     let ruined = ruin(&client, &root).await;
@@ -75,8 +77,12 @@ async fn a_restore_into_a_new_workspace_leaves_the_old_one_alone() {
     );
     bench.reason("Restore", "fork", "Completed").await;
     bench.ready("Workspace", "before").await;
-    bench.assert_holds(TEAM, "before", &tree, "the new workspace").await;
-    bench.assert_holds(TEAM, "data", &ruined, "the old workspace").await;
+    bench
+        .assert_holds(TEAM, "before", &tree, "the new workspace")
+        .await;
+    bench
+        .assert_holds(TEAM, "data", &ruined, "the old workspace")
+        .await;
     operator.stop().await;
     bench.end().await;
 }
@@ -89,6 +95,13 @@ async fn who_may_mount_and_how_much_they_may_write_is_as_specified() {
     bench.make_workspace("closed", json!({"storage": "1Gi", "export": others}));
     bench.ready("Workspace", "closed").await;
     let volume = bench.volume(TEAM, "closed");
+    let port = format!("mountport={}", volume.port);
+    assert!(volume.options.contains(&port), "{volume:?}");
+    assert_ne!(
+        volume.server,
+        volume.at.ip().to_string(),
+        "pods go by the Service"
+    );
     let client = cairn_e2e::client::Client::connect(volume.at, Default::default())
         .await
         .unwrap();
