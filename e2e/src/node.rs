@@ -106,6 +106,10 @@ pub struct NodeSettings {
     pub http_port: u16,
     /// Bytes of the data directory's file system that are kept free; the daemon's default if `None`.
     pub disk_reserve_bytes: Option<u64>,
+    /// What the node is called; the machine's name if `None`.
+    pub node_name: Option<String>,
+    /// Further tables of the configuration, as TOML.
+    pub tables: String,
 }
 
 impl NodeSettings {
@@ -116,6 +120,8 @@ impl NodeSettings {
             nfs_port: 0,
             http_port: 0,
             disk_reserve_bytes: None,
+            node_name: None,
+            tables: String::new(),
         }
     }
 
@@ -135,11 +141,16 @@ impl NodeSettings {
             Some(bytes) => format!("\n[limits]\ndisk_reserve_bytes = {bytes}\n"),
             None => String::new(),
         };
+        let name = match &self.node_name {
+            Some(name) => format!("node_name = {name:?}\n"),
+            None => String::new(),
+        };
         format!(
-            "data_dir = {:?}\n\n[nfs]\nlisten = \"127.0.0.1:{}\"\n\n[http]\nlisten = \"127.0.0.1:{}\"\n{reserve}",
+            "data_dir = {:?}\n{name}\n[nfs]\nlisten = \"127.0.0.1:{}\"\n\n[http]\nlisten = \"127.0.0.1:{}\"\n{reserve}\n{}",
             self.data.display().to_string(),
             self.nfs_port,
             self.http_port,
+            self.tables,
         )
     }
 
@@ -160,6 +171,8 @@ pub struct Endpoints {
     pub http: SocketAddr,
     /// The socket of the RPC service.
     pub rpc: PathBuf,
+    /// RPC over TCP, if the configuration has it.
+    pub rpc_tcp: Option<SocketAddr>,
 }
 
 impl Endpoints {
@@ -171,6 +184,9 @@ impl Endpoints {
             nfs: json.get("nfs")?.as_str()?.parse().ok()?,
             http: json.get("http")?.as_str()?.parse().ok()?,
             rpc: json.get("rpc")?.as_str()?.into(),
+            rpc_tcp: json
+                .get("rpc_tcp")
+                .and_then(|address| address.as_str()?.parse().ok()),
         })
     }
 }
@@ -270,6 +286,16 @@ impl Node {
     /// Where NFS and MOUNT are served.
     pub fn nfs(&self) -> SocketAddr {
         self.endpoints.nfs
+    }
+
+    /// Where RPC is served over TCP, if it is.
+    pub fn rpc_tcp(&self) -> Option<SocketAddr> {
+        self.endpoints.rpc_tcp
+    }
+
+    /// Its process.
+    pub fn process_id(&self) -> u32 {
+        self.child.id()
     }
 
     /// The socket of the RPC service.

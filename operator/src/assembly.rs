@@ -7,6 +7,7 @@ pub mod wiring;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cairn_types::{Clock, Randomness};
@@ -45,6 +46,11 @@ pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(20);
 pub const RESYNC_EVERY: Duration = Duration::from_secs(600);
 /// How often the leader looks after the certificates, and others read them.
 pub const CERTIFICATES_EVERY: Duration = Duration::from_secs(60);
+/// How often those who do not lead read the certificates, and what failed is tried again.
+pub const CERTIFICATES_SOON: Duration = Duration::from_secs(5);
+/// How long a new leader waits for the certificates that it keeps itself: without them every daemon would look as if it were away, and be left alone for a
+/// while.
+pub const CERTIFICATES_WAIT_MAX: Duration = Duration::from_secs(15);
 
 /// The queues of all kinds.
 #[derive(Debug, Default)]
@@ -59,6 +65,8 @@ pub struct Queues {
     pub nodes: Arc<Queue<Key>>,
     /// DittoServers.
     pub dittos: Arc<Queue<Key>>,
+    /// Terms that have begun, each by looking at everything.
+    terms: AtomicU64,
 }
 
 impl Queues {
@@ -71,6 +79,20 @@ impl Queues {
             ("StorageNode", &self.nodes),
             ("DittoServer", &self.dittos),
         ]
+    }
+
+    /// How many keys workers were given in all, unless a key is being worked on or waits for a worker.
+    fn idle_since(&self) -> Option<u64> {
+        let mut begun = 0;
+        for (_, queue) in self.all() {
+            // First the number: a key that is taken behind it is either seen in work, or counted the next time.
+            begun += queue.begun();
+            let depth = queue.depth();
+            if depth.ready + depth.running > 0 {
+                return None;
+            }
+        }
+        Some(begun)
     }
 }
 
@@ -141,12 +163,15 @@ impl Handle {
         &self.caches
     }
 
-    /// Whether nobody works and nothing waits for a worker.
+    /// Whether everything has been looked at, nobody works and nothing waits for a worker: at one moment within the call, in all queues together.
     pub fn is_idle(&self) -> bool {
-        self.queues.all().iter().all(|(_, queue)| {
-            let depth = queue.depth();
-            depth.ready == 0 && depth.running == 0
-        })
+        if self.queues.terms.load(Ordering::SeqCst) == 0 {
+            return false;
+        }
+        // The queues are looked at one after the other, and work on a key of one adds keys to another. That nobody was given a key between two
+        // such looks means that all were idle between them.
+        let before = self.queues.idle_since();
+        before.is_some() && self.queues.idle_since() == before
     }
 }
 
@@ -300,9 +325,14 @@ impl Operator {
             () = &mut stopped => return true,
             leads = self.wait_for(true) => if !leads { return true },
         }
+        tokio::select! {
+            () = &mut stopped => return true,
+            () = self.wait_for_certificates() => {}
+        }
         let mut workers = JoinSet::new();
         self.spawn(&mut workers);
         wiring::add_all(&self.caches, &self.queues, &self.fleet);
+        self.queues.terms.fetch_add(1, Ordering::SeqCst);
         let is_stopping = tokio::select! {
             () = &mut stopped => true,
             _ = self.wait_for(false) => false,
@@ -323,6 +353,20 @@ impl Operator {
         // Broken off at once: somebody else may lead.
         workers.shutdown().await;
         is_stopping
+    }
+
+    /// Returns when there are certificates for calls to daemons, or when they are long in coming: then conditions tell what is wrong.
+    async fn wait_for_certificates(&self) {
+        let Some(keeper) = &self.keeper else { return };
+        if tokio::time::timeout(CERTIFICATES_WAIT_MAX, keeper.kept.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                seconds = CERTIFICATES_WAIT_MAX.as_secs(),
+                "there are no certificates yet: no daemon can be asked"
+            );
+        }
     }
 
     /// Returns when we lead, or do not. False: it will never be.
@@ -508,13 +552,13 @@ async fn certificates(keeper: Keeper, leadership: Leadership, clock: Arc<dyn Clo
                     error = error.chain(),
                     "the certificates were not brought up to date"
                 );
-                Duration::from_secs(5)
+                CERTIFICATES_SOON
             }
         };
         // Who has just begun to lead does not wait long.
         let wait = match leadership.is_held() {
             true => wait,
-            false => wait.min(Duration::from_secs(5)),
+            false => wait.min(CERTIFICATES_SOON),
         };
         tokio::time::sleep(wait).await;
     }

@@ -237,6 +237,10 @@ impl Ledger {
             }
             return Ok(None);
         };
+        if record.kind == kind && matches!(record.phase, LedgerPhase::Deleting | LedgerPhase::Deleted) {
+            // Whatever is asked for: a key is used once. One that was given up before anything was made under it has no arguments.
+            return Err(Refused::KeyDeleted { key: key.clone() });
+        }
         let mut fields = match record.kind == kind {
             true => arguments.differing(&record.arguments),
             false => vec!["key".to_owned()],
@@ -250,10 +254,31 @@ impl Ledger {
                 fields,
             });
         }
-        match record.phase {
-            LedgerPhase::Intended | LedgerPhase::Done => Ok(Some(record)),
-            LedgerPhase::Deleting | LedgerPhase::Deleted => Err(Refused::KeyDeleted { key: key.clone() }),
+        Ok(Some(record))
+    }
+
+    /// Remembers that a key under which nothing was ever made was given up, lest a request for it that was sent before comes late. Durable on return.
+    /// In a ledger that is full nothing new is made under any key, so that nothing needs to be remembered.
+    ///
+    /// # Errors
+    /// [`Refused::Volumes`].
+    pub(super) fn bury_unknown(&self, key: &Key, kind: LedgerKind, now: Timestamp) -> Result<(), Refused> {
+        if self.len() >= LEDGER_ENTRIES_MAX {
+            return Ok(());
         }
+        self.put(&LedgerEntry {
+            key: key.as_str().to_owned(),
+            record: LedgerRecord {
+                kind,
+                phase: LedgerPhase::Deleted,
+                written: now,
+                volume: VolumeId(0),
+                snapshot: None,
+                safety: None,
+                arguments: Vec::new(),
+                detail: Detail::default().stored(),
+            },
+        })
     }
 
     /// Writes an entry. Durable on return.

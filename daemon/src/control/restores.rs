@@ -348,6 +348,8 @@ impl Control {
     pub fn forget_restore(&self, key: &Key) -> Result<bool, Refused> {
         let _lock = self.ledger.lock(&[key]);
         let Some(record) = self.ledger.get(key)? else {
+            self.ledger
+                .bury_unknown(key, LedgerKind::Restore, self.clock.now())?;
             return Ok(true);
         };
         if record.kind != LedgerKind::Restore {

@@ -409,6 +409,8 @@ impl Control {
         };
         let _lock = self.ledger.lock(&[&key]);
         let Some(record) = self.ledger.get(&key)? else {
+            self.ledger
+                .bury_unknown(&key, LedgerKind::Snapshot, self.clock.now())?;
             return Ok(true);
         };
         Self::require_kind(&key, &record, LedgerKind::Snapshot)?;

@@ -154,6 +154,31 @@ fn keys_of_deleted_things_are_forgotten_after_their_time_and_no_others() {
 }
 
 #[test]
+fn what_was_given_up_before_it_was_asked_for_is_not_made_by_a_late_request() {
+    let bench = Bench::new();
+    let (control, volumes) = bench.start();
+    control.ensure_workspace(&workspace("w", "a")).unwrap();
+    assert!(control.delete_snapshot(&SnapshotWhich::Key(key("s"))).unwrap());
+    assert!(control.delete_workspace(&key("v"), true).unwrap());
+    assert!(control.release_workspace(&key("u")).unwrap());
+    drop(control);
+    drop(volumes);
+    let (control, volumes) = bench.start();
+    for late in [
+        control.ensure_snapshot(&snapshot("s", "a")).unwrap_err(),
+        control.ensure_workspace(&workspace("v", "b")).unwrap_err(),
+        control.ensure_workspace(&workspace("u", "c")).unwrap_err(),
+    ] {
+        assert!(matches!(late, Refused::KeyDeleted { .. }), "{late}");
+    }
+    assert!(volumes.history(&name("a")).unwrap().is_empty());
+    // That, too, is forgotten in the end.
+    bench.pass(TOMBSTONE_SECONDS + 1);
+    control.upkeep().unwrap();
+    assert_eq!(control.ledger().len(), 1);
+}
+
+#[test]
 fn deletions_that_were_written_down_are_finished_at_the_start() {
     let bench = Bench::new();
     let (control, volumes) = bench.start();

@@ -437,6 +437,8 @@ impl Control {
     pub fn delete_workspace(&self, key: &Key, with_snapshots: bool) -> Result<bool, Refused> {
         let _lock = self.ledger.lock(&[key]);
         let Some(record) = self.ledger.get(key)? else {
+            self.ledger
+                .bury_unknown(key, LedgerKind::Workspace, self.clock.now())?;
             return Ok(true);
         };
         if record.kind != LedgerKind::Workspace {
@@ -495,6 +497,8 @@ impl Control {
     pub fn release_workspace(&self, key: &Key) -> Result<bool, Refused> {
         let _lock = self.ledger.lock(&[key]);
         let Some(record) = self.ledger.get(key)? else {
+            self.ledger
+                .bury_unknown(key, LedgerKind::Workspace, self.clock.now())?;
             return Ok(true);
         };
         if record.kind != LedgerKind::Workspace {

@@ -164,6 +164,17 @@ async fn a_deleted_workspace_stays_deleted_and_a_released_one_can_be_adopted() {
     }
     let never = control.delete_workspace(delete("never", false)).await.unwrap();
     assert!(never.into_inner().already_gone);
+    // A request for it that was sent before and comes late makes nothing.
+    let late = reason(control.ensure_workspace(volume("never", "n")).await).0;
+    assert_eq!(late, Reason::KeyDeleted);
+    let which = proto::delete_managed_snapshot_request::Which::Key("s-never".to_owned());
+    let gone = control.delete_snapshot(proto::DeleteManagedSnapshotRequest {
+        fence: fence(1),
+        which: Some(which),
+    });
+    assert!(gone.await.unwrap().into_inner().already_gone);
+    let late = reason(control.ensure_snapshot(snapshot("s-never", "a")).await).0;
+    assert_eq!(late, Reason::KeyDeleted);
     let late = reason(control.ensure_workspace(volume("uid-1", "a")).await).0;
     assert_eq!(late, Reason::KeyDeleted);
     let request = proto::GetManagedWorkspaceRequest {

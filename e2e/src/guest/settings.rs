@@ -18,6 +18,8 @@ pub struct Mount {
     pub at: String,
     /// Mount options besides the address and `vers=3,tcp,nolock,hard`; empty or separated by commas.
     pub options: String,
+    /// There are no other options than `options`, not even the port.
+    pub exactly: bool,
 }
 
 impl Mount {
@@ -28,6 +30,16 @@ impl Mount {
             export: export.into(),
             at: "/mnt".to_owned(),
             options: String::new(),
+            exactly: false,
+        }
+    }
+
+    /// The export at `/mnt`, mounted with these options and no others, as a kubelet mounts a PersistentVolume.
+    pub fn exactly(server: SocketAddr, export: impl Into<String>, options: &str) -> Self {
+        Mount {
+            options: options.to_owned(),
+            exactly: true,
+            ..Mount::new(server, export)
         }
     }
 
@@ -47,6 +59,9 @@ impl Mount {
     }
 
     fn all_options(&self) -> String {
+        if self.exactly {
+            return self.options.clone();
+        }
         let port = self.server.port();
         let more = match self.options.is_empty() {
             true => String::new(),

@@ -17,7 +17,7 @@ use crate::daemons::{Daemons, Fleet, discovery, fleet};
 use crate::plan::is_true;
 use crate::plan::snapshot_worktree::MADE_BY;
 use crate::reconcile::caches::{
-    Caches, RESTORES_BY_SNAPSHOT, RESTORES_BY_UID, RESTORES_BY_WORKSPACE, SNAPSHOTS_BY_NODE,
+    Caches, RESTORES_BY_SNAPSHOT, RESTORES_BY_UID, RESTORES_BY_WORKSPACE, SNAPSHOTS_BY_ID, SNAPSHOTS_BY_NODE,
     SNAPSHOTS_BY_UID, SNAPSHOTS_BY_WORKSPACE, WORKSPACES_BY_INITIAL, WORKSPACES_BY_NODE, within,
 };
 use crate::reconcile::ditto_server;
@@ -296,6 +296,17 @@ fn workspace_changed(caches: &Caches, queues: &Queues, change: &Change<'_, Works
     }
     for key in caches.restores.filed_keys(RESTORES_BY_WORKSPACE, &own) {
         queues.restores.add(key);
+    }
+    // A snapshot that something began with is in use until that is gone.
+    if change.new.is_none()
+        && let Some(initial) = &workspace.spec.initial_snapshot
+    {
+        let namespace = workspace.namespace().unwrap_or_default();
+        queues.snapshots.add(Key::new(namespace, initial));
+        let id = within(workspace.as_ref(), initial);
+        for key in caches.snapshots.filed_keys(SNAPSHOTS_BY_ID, &id) {
+            queues.snapshots.add(key);
+        }
     }
     if let Some(maker) = workspace.annotations().get(MADE_BY) {
         for key in caches.snapshots.filed_keys(SNAPSHOTS_BY_UID, maker) {

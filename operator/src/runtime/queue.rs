@@ -27,6 +27,7 @@ struct State<K> {
     due: HashMap<K, (Instant, u64)>,
     failures: HashMap<K, u32>,
     next_number: u64,
+    begun: u64,
     closed: bool,
 }
 
@@ -48,6 +49,7 @@ impl<K: Clone + Eq + Hash> Default for Queue<K> {
                 due: HashMap::new(),
                 failures: HashMap::new(),
                 next_number: 0,
+                begun: 0,
                 closed: false,
             }),
             wake: Notify::new(),
@@ -102,6 +104,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
                 state.ripen(Instant::now());
                 if let Some(key) = state.ready.pop_front() {
                     state.stages.insert(key.clone(), Stage::Running);
+                    state.begun += 1;
                     let more = !state.ready.is_empty();
                     drop(state);
                     if more {
@@ -174,6 +177,11 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             running: state.stages.len() - state.ready.len(),
             delayed: state.delayed.len(),
         }
+    }
+
+    /// How many keys workers were given since the process began.
+    pub fn begun(&self) -> u64 {
+        self.state.lock().begun
     }
 }
 

@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use tokio::sync::watch;
 
 /// Largest file of certificates or keys in bytes.
 pub const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -88,12 +88,18 @@ pub enum Source {
 
 /// Certificates that somebody in this process keeps up to date.
 #[derive(Debug, Clone, Default)]
-pub struct Kept(Arc<RwLock<Option<Material>>>);
+pub struct Kept(Arc<watch::Sender<Option<Material>>>);
 
 impl Kept {
     /// From now on these.
     pub fn put(&self, material: Material) {
-        *self.0.write() = Some(material);
+        self.0.send_replace(Some(material));
+    }
+
+    /// Returns when there are any.
+    pub async fn wait(&self) {
+        // Fails only when the sender is gone, and we are one.
+        let _ = self.0.subscribe().wait_for(Option::is_some).await;
     }
 }
 
@@ -107,7 +113,7 @@ impl Source {
                 key: read(&directory.join("tls.key"))?,
                 authorities: read(&directory.join("ca.crt"))?,
             }),
-            Source::Kept(kept) => kept.0.read().clone().ok_or(TlsError::NotYet),
+            Source::Kept(kept) => kept.0.borrow().clone().ok_or(TlsError::NotYet),
         }
     }
 }

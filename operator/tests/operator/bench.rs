@@ -7,9 +7,13 @@ use std::time::Duration;
 use cairn_apiserver::server::Background;
 use cairn_apiserver::{ApiServer, Controllers, Settings as ServerSettings, User};
 use cairn_operator::assembly::{Handle, Operator, Parts};
+use cairn_operator::daemons::Daemons;
 use cairn_operator::plan::PlanSettings;
+use cairn_operator::runtime::api::ApiClient;
 use cairn_operator::runtime::lease::{Leadership, LeaseSettings};
 use cairn_operator::runtime::metrics::Metrics;
+use cairn_operator::runtime::tls::Kept;
+use cairn_operator::runtime::tls::secrets::Keeper;
 use cairn_operator::settings::{Certificates, Settings, Workers};
 use cairn_types::{Clock, Randomness, Timestamp};
 use serde_json::{Value, json};
@@ -17,6 +21,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::double::{Double, Interposed, Seen};
+use super::real::Real;
 
 pub const NAMESPACE: &str = "cairn-system";
 pub const TEAM: &str = "team";
@@ -30,6 +35,14 @@ pub const MIDNIGHT: i64 = 1_795_219_200;
 pub struct ManualClock(AtomicI64);
 
 impl ManualClock {
+    pub fn new(seconds: i64) -> Arc<Self> {
+        Arc::new(ManualClock(AtomicI64::new(seconds)))
+    }
+
+    pub fn seconds(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
     pub fn advance(&self, seconds: i64) {
         self.0.fetch_add(seconds, Ordering::Relaxed);
     }
@@ -62,7 +75,10 @@ impl Randomness for Counting {
 
 pub struct Bench {
     pub server: ApiServer,
+    /// The daemons, if they are played.
     pub double: Arc<Double>,
+    /// The daemons, if they are real.
+    pub real: Option<Real>,
     pub clock: Arc<ManualClock>,
     background: Option<Background>,
     changed: watch::Receiver<u64>,
@@ -108,6 +124,8 @@ pub struct Start {
     pub interposed: Option<Arc<dyn Interposed>>,
     /// The client of the API server, if it is not the plain one.
     pub client: Option<kube::Client>,
+    /// Keeps the certificates also where daemons are played, who need none.
+    pub keeps_certificates: bool,
 }
 
 impl Bench {
@@ -120,9 +138,39 @@ impl Bench {
 
     /// The same; its controllers work when the test lets them (`ApiServer::settle`).
     pub async fn without_controllers(nodes: &[&str]) -> Self {
-        let clock = Arc::new(ManualClock(AtomicI64::new(MIDNIGHT)));
+        let clock = ManualClock::new(MIDNIGHT);
+        let server = Self::cluster(&clock, nodes);
+        Self::assemble(server, Double::new(nodes, 100 << 30), None, clock)
+    }
+
+    /// A cluster with a real daemon on every node, and controllers that work at once.
+    pub async fn real(nodes: &[&str]) -> Self {
+        let clock = Real::clock();
+        let server = Self::cluster(&clock, nodes);
+        let real = Real::start(&server, nodes).await;
+        let mut bench = Self::assemble(server, Double::new(&[], 0), Some(real), clock);
+        bench.background = Some(bench.server.background());
+        bench
+    }
+
+    fn assemble(server: ApiServer, double: Arc<Double>, real: Option<Real>, clock: Arc<ManualClock>) -> Self {
+        let (sender, changed) = watch::channel(0);
+        let observer = tokio::spawn(observe(Arc::clone(&double), sender));
+        Bench {
+            server,
+            double,
+            real,
+            clock,
+            background: None,
+            changed,
+            observer,
+        }
+    }
+
+    /// An API server with our kinds, the roles that are shipped, the namespaces and the nodes.
+    fn cluster(clock: &Arc<ManualClock>, nodes: &[&str]) -> ApiServer {
         let server = ApiServer::new(ServerSettings {
-            clock: Arc::clone(&clock) as Arc<dyn cairn_apiserver::clock::Clock>,
+            clock: Arc::clone(clock) as Arc<dyn cairn_apiserver::clock::Clock>,
             log_limit: 100_000,
             // The operator may do what the roles that are shipped allow.
             rbac: true,
@@ -137,33 +185,25 @@ impl Bench {
                 .put(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}))
                 .unwrap();
         }
-        for document in include_str!("../../../deploy/install.yaml").split("\n---") {
-            let is_right = document.lines().any(|line| {
-                matches!(
-                    line,
-                    "kind: Role" | "kind: ClusterRole" | "kind: RoleBinding" | "kind: ClusterRoleBinding"
-                )
-            });
-            if is_right {
-                server.load(document).unwrap();
-            }
+        for document in rights() {
+            server.load(document).unwrap();
         }
         for node in nodes {
             server
                 .put(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node, "labels": {"disk": node}}}))
                 .unwrap();
         }
-        let double = Double::new(nodes, 100 << 30);
-        let (sender, changed) = watch::channel(0);
-        let observer = tokio::spawn(observe(Arc::clone(&double), sender));
-        Bench {
-            server,
-            double,
-            clock,
-            background: None,
-            changed,
-            observer,
+        server
+    }
+
+    fn settings(&self, instance: &str) -> Settings {
+        let mut settings = settings(instance);
+        if let Some(real) = &self.real {
+            settings.plan.kubelet_directory = real.kubelet().display().to_string();
+            // Where the clients of the tests are.
+            settings.plan.export_clients.push("127.0.0.0/8".to_owned());
         }
+        settings
     }
 
     /// Starts an operator that leads at once.
@@ -188,20 +228,33 @@ impl Bench {
             None => "operator-0".to_owned(),
         };
         let metrics = Metrics::default();
+        let kept = Kept::default();
+        let keeps = self.real.is_some() || start.keeps_certificates;
+        let keeper = keeps.then(|| keeper(&client, &leadership, &metrics, &kept));
+        let played = || {
+            Arc::new(Seen {
+                double: Arc::clone(&self.double),
+                interposed: start.interposed.clone(),
+            })
+        };
+        let (daemons, discovered): (Arc<dyn Daemons>, _) = match &self.real {
+            None => (played(), None),
+            Some(real) => {
+                let (daemons, discovered) = real.daemons(&kept, &metrics, start.interposed.clone());
+                (daemons, Some(discovered))
+            }
+        };
         let operator = Operator::new(Parts {
             client,
-            daemons: Arc::new(Seen {
-                double: Arc::clone(&self.double),
-                interposed: start.interposed,
-            }),
-            discovered: None,
-            keeper: None,
+            daemons,
+            discovered,
+            keeper,
             leadership: leadership.clone(),
             lease: start.lease,
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             randomness: Arc::new(Counting::default()),
             metrics: metrics.clone(),
-            settings: settings(&instance),
+            settings: self.settings(&instance),
         });
         let handle = operator.handle();
         let (stop, stopped) = oneshot::channel();
@@ -323,6 +376,36 @@ impl Bench {
 }
 
 pub const JVS: &str = "jvs.io/v1alpha1";
+
+/// The roles that are shipped, and who has them.
+pub fn rights() -> impl Iterator<Item = &'static str> {
+    let documents = include_str!("../../../deploy/install.yaml").split("\n---");
+    documents.filter(|document| {
+        document.lines().any(|line| {
+            matches!(
+                line,
+                "kind: Role" | "kind: ClusterRole" | "kind: RoleBinding" | "kind: ClusterRoleBinding"
+            )
+        })
+    })
+}
+
+/// Who keeps the certificates of an operator.
+pub fn keeper(client: &kube::Client, leadership: &Leadership, metrics: &Metrics, kept: &Kept) -> Keeper {
+    let settings = settings("keeper");
+    Keeper {
+        api: ApiClient::new(
+            client.clone(),
+            leadership.clone(),
+            metrics.clone(),
+            "certificates",
+        ),
+        operator_names: vec![format!("cairn-operator.{}.svc", settings.namespace)],
+        namespace: settings.namespace,
+        daemon_names: vec![settings.server_name],
+        kept: kept.clone(),
+    }
+}
 
 /// Status, reason and message of a condition; empty if there is none.
 pub fn condition(object: &Value, type_: &str) -> (String, String, String) {

@@ -12,6 +12,8 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::real::{Held, HeldSnapshot};
+
 /// What goes wrong with the next calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -50,6 +52,8 @@ pub struct Node {
     pub workspaces: BTreeMap<String, Workspace>,
     pub snapshots: BTreeMap<String, Snapshot>,
     pub restores: BTreeMap<String, proto::ManagedRestore>,
+    /// Keys that were given up: they are used once.
+    pub buried: BTreeSet<String>,
     pub greatest: u64,
     pub faults: VecDeque<Fault>,
     pub calls: HashMap<&'static str, u64>,
@@ -68,7 +72,7 @@ pub struct Double {
 
 /// Called before and after each call: tests crash the operator there.
 pub trait Interposed: Send + Sync + 'static {
-    fn before(&self) -> BoxFuture<'_, ()>;
+    fn before(&self, call: &'static str) -> BoxFuture<'_, ()>;
     fn after(&self) -> BoxFuture<'_, ()>;
 }
 
@@ -142,6 +146,25 @@ impl Double {
         names
     }
 
+    /// Everything that the daemons hold.
+    pub fn held(&self) -> Held {
+        let nodes = self.nodes.lock();
+        let mut held = Held::default();
+        for (name, node) in nodes.iter() {
+            for (workspace, it) in &node.workspaces {
+                held.workspaces.insert(workspace.clone(), it.owner.clone());
+            }
+            held.snapshots
+                .extend(node.snapshots.iter().map(|(key, it)| HeldSnapshot {
+                    node: name.clone(),
+                    workspace: it.managed.workspace.clone(),
+                    key: key.clone(),
+                    id: it.managed.id.clone(),
+                }));
+        }
+        held
+    }
+
     pub fn calls(&self, name: &'static str) -> u64 {
         let nodes = self.nodes.lock();
         nodes
@@ -209,6 +232,7 @@ impl Node {
             Request::EnsureWorkspace(request) => self.ensure_workspace(request, id()),
             Request::DeleteWorkspace(request) => {
                 let found = self.owned(&request.key);
+                self.buried.insert(request.key);
                 if let Some(found) = &found {
                     self.workspaces.remove(found);
                     self.snapshots
@@ -220,6 +244,7 @@ impl Node {
             }
             Request::ReleaseWorkspace(request) => {
                 let found = self.owned(&request.key);
+                self.buried.insert(request.key);
                 if let Some(workspace) = found.as_ref().and_then(|it| self.workspaces.get_mut(it)) {
                     workspace.owner = None;
                 }
@@ -244,6 +269,7 @@ impl Node {
                     return Err(ApiError::new(Reason::KeyInvalid, "no key"));
                 };
                 let gone = self.snapshots.remove(&key).is_none();
+                self.buried.insert(key);
                 Ok(Response::DeleteSnapshot(proto::DeleteManagedSnapshotResponse {
                     already_gone: gone,
                 }))
@@ -295,9 +321,13 @@ impl Node {
                     created: !known,
                 }))
             }
-            Request::ForgetRestore(request) => Ok(Response::ForgetRestore(proto::ForgetRestoreResponse {
-                already_forgotten: self.restores.remove(&request.key).is_none(),
-            })),
+            Request::ForgetRestore(request) => {
+                let gone = self.restores.remove(&request.key).is_none();
+                self.buried.insert(request.key);
+                Ok(Response::ForgetRestore(proto::ForgetRestoreResponse {
+                    already_forgotten: gone,
+                }))
+            }
             other => Err(ApiError::new(
                 Reason::FeatureUnsupported,
                 format!("{} is not played", other.name()),
@@ -305,8 +335,17 @@ impl Node {
         }
     }
 
-    /// The fence: the greatest generation counts, and only the process that is meant answers.
+    /// The fence: the greatest generation counts, only the process that is meant answers, and what was given up is not made again.
     fn admit(&mut self, request: &Request) -> Result<(), ApiError> {
+        let makes = match request {
+            Request::EnsureWorkspace(request) => Some(&request.key),
+            Request::EnsureSnapshot(request) => Some(&request.key),
+            Request::EnsureRestore(request) => Some(&request.key),
+            _ => None,
+        };
+        if makes.is_some_and(|key| self.buried.contains(key)) {
+            return Err(ApiError::new(Reason::KeyDeleted, "a key is used once"));
+        }
         let Some(fence) = fence(request) else {
             return Ok(());
         };
@@ -510,7 +549,7 @@ impl Daemons for Seen {
     fn send<'a>(&'a self, node: &'a str, request: Request) -> BoxFuture<'a, Result<Response, CallError>> {
         Box::pin(async move {
             if let Some(interposed) = &self.interposed {
-                interposed.before().await;
+                interposed.before(request.name()).await;
             }
             // A call takes a moment in which others get their turn.
             tokio::task::yield_now().await;

@@ -285,8 +285,9 @@ fn export(workspace: &Workspace, settings: &PlanSettings) -> proto::ExportPolicy
         anonymous_gid: ExportPolicy::NOBODY,
         allow: clients.iter().map(network).collect(),
         read_only: export.read_only,
-        // Kubelets mount as root.
-        privileged_port: true,
+        // Mounts go to a cluster IP, and whoever translates it (kube-proxy, a node that masquerades) gives the connection a port of its choice. A
+        // privileged one would prove nothing anyway: who may mount is a matter of networks.
+        privileged_port: false,
     }
 }
 
