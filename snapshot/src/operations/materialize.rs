@@ -5,24 +5,26 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use cairn_types::{FileKind, SnapshotId};
+use cairn_types::SnapshotId;
 use rustix::fs::{
     AtFlags, FlockOperation, Mode, OFlags, RenameFlags, Stat, flock, fstat, fsync, mkdirat, openat, renameat,
-    renameat_with, statat, syncfs,
+    renameat_with, statat,
 };
 use rustix::io::Errno;
 
 use super::OperationError;
-use super::payload::Payload;
 use super::snapshots::{manifest, payload};
 use crate::archive::{Phase, Progress};
+use crate::directory::RelativePath;
 use crate::directory::path::NAME_BYTES_MAX;
-use crate::directory::place::{Before, Losses, PlaceError, PlaceOptions, Placer};
-use crate::directory::{Body, Entry, RelativePath};
+use crate::directory::place::Losses;
 use crate::engine::remove_tree;
-use crate::manifest::{ManifestError, ManifestReader};
 use crate::repository::reached::parent_of;
 use crate::repository::{Reached, Repository, RepositoryError};
+
+mod write;
+
+use write::write;
 
 /// How a directory that is not complete is called, behind its name.
 const PARTIAL_SUFFIX: &str = ".cairn-partial";
@@ -220,103 +222,4 @@ impl Drop for Partial {
             tracing::warn!(path = %self.path.display(), %error, "what was written cannot be removed");
         }
     }
-}
-
-fn write(
-    list: &ManifestReader,
-    data: &dyn Payload,
-    paths: &[RelativePath],
-    root: OwnedFd,
-    progress: &Progress,
-) -> Result<Materialized, OperationError> {
-    let sync = root.try_clone().map_err(OperationError::staging)?;
-    let placer = Placer::new(root, PlaceOptions::default()).map_err(OperationError::staging)?;
-    let mut done = Materialized::default();
-    let wanted = |path: &RelativePath| super::live::in_scope(path, paths, true);
-    for record in list.records() {
-        if progress.is_cancelled() {
-            return Err(OperationError::Cancelled);
-        }
-        let entry = record?.entry;
-        if !wanted(&entry.path) {
-            continue;
-        }
-        done.entries += 1;
-        let linked = match &entry.body {
-            Body::Link(to) if wanted(to) => {
-                placer.link(&entry.path, to)?;
-                continue;
-            }
-            // The name that came first is not wanted: this one gets a file of its own.
-            Body::Link(to) => list.find(to)?.map(|first| Entry {
-                path: first.entry.path,
-                ..first.entry
-            }),
-            _ => None,
-        };
-        place(&placer, data, &entry.path, linked.as_ref().unwrap_or(&entry))?;
-        if entry.attributes.kind == FileKind::Regular {
-            done.bytes += entry.attributes.size;
-            progress.add(1, entry.attributes.size);
-        }
-    }
-    let directories = list.records().filter_map(|record| match record {
-        Ok(record) if record.entry.attributes.kind == FileKind::Directory && wanted(&record.entry.path) => {
-            Some(Ok((record.entry.path, record.entry.attributes)))
-        }
-        Ok(_) => None,
-        Err(error) => Some(Err(Finish::from(error))),
-    });
-    placer.finish_directories(directories).map_err(|error| error.0)?;
-    progress.enter(Phase::Finishing);
-    syncfs(&sync).map_err(|error| OperationError::staging(error.into()))?;
-    done.losses = placer.losses();
-    Ok(done)
-}
-
-/// Either of the two errors that finishing directories meets.
-struct Finish(OperationError);
-
-impl From<ManifestError> for Finish {
-    fn from(error: ManifestError) -> Self {
-        Finish(error.into())
-    }
-}
-
-impl From<PlaceError> for Finish {
-    fn from(error: PlaceError) -> Self {
-        Finish(error.into())
-    }
-}
-
-/// Makes what `entry` is at `path`.
-fn place(
-    placer: &Placer,
-    data: &dyn Payload,
-    path: &RelativePath,
-    entry: &Entry,
-) -> Result<(), OperationError> {
-    let attributes = &entry.attributes;
-    match &entry.body {
-        Body::File(_) => {
-            let to = placer.file(path)?;
-            data.write(entry, to.as_fd())?;
-            placer.file_attributes(path, to.as_fd(), attributes, Before::New)?;
-        }
-        Body::Symlink(target) => {
-            placer.symlink(path, target)?;
-            placer.attributes(path, attributes, Before::New)?;
-        }
-        Body::None if attributes.kind == FileKind::Directory => {
-            if !path.is_root() {
-                placer.directory(path)?;
-            }
-        }
-        Body::None | Body::Link(_) => {
-            if placer.special(path, attributes)? {
-                placer.attributes(path, attributes, Before::New)?;
-            }
-        }
-    }
-    Ok(())
 }
