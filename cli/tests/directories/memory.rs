@@ -39,9 +39,7 @@ fn each_directory(entries: usize, work: impl Fn(usize) + Sync) {
         for thread in 0..threads {
             let work = &work;
             scope.spawn(move || {
-                (thread..entries / FILES)
-                    .step_by(threads)
-                    .for_each(|number| work(number));
+                (thread..entries / FILES).step_by(threads).for_each(work);
             });
         }
     });

@@ -374,7 +374,7 @@ fn the_daemon_answers_as_the_command_does_without_it() {
     for workspace in [&by_daemon, &alone] {
         let id = snapshots(workspace)
             .iter()
-            .find(|snapshot| snapshot["tags"] == json!(["v1"]))
+            .find(|snapshot| snapshot["tags"].as_array().unwrap().contains(&json!("v1")))
             .map(|snapshot| snapshot["id"].as_str().unwrap().to_owned())
             .unwrap();
         let file = Path::new(workspace).join(".jvs/snapshots").join(id).join("d1/f1");
