@@ -279,8 +279,11 @@ async fn ditto_servers(bench: &Bench) {
         })
         .await;
     assert!(bench.server.delete(DITTO, "DittoServer", TEAM, "my").unwrap());
-    bench.until("it is gone", |bench| ditto(bench).is_null()).await;
-    assert!(!exists(bench, "v1", "PersistentVolumeClaim", "data-my-0"));
+    bench
+        .until("it is gone with its claim", |bench| {
+            ditto(bench).is_null() && !exists(bench, "v1", "PersistentVolumeClaim", "data-my-0")
+        })
+        .await;
 }
 
 /// A node is given up, comes back, and goes for good.
@@ -401,6 +404,8 @@ async fn the_shipped_rights_are_those_that_are_needed() {
     for _ in 0..2 {
         bench.clock.advance(3600);
         handle.look_at_everything();
+        let name = format!("data-{}", bench.clock.seconds() / 60);
+        bench.ready("Snapshot", &name).await;
     }
     bench
         .until("retention has removed one", |bench| {
@@ -414,7 +419,8 @@ async fn the_shipped_rights_are_those_that_are_needed() {
     bench
         .until("the certificates are new", |bench| {
             let secret = bench.server.get("v1", "Secret", NAMESPACE, "cairnd-tls").unwrap();
-            secret["metadata"]["annotations"]["jvs.io/made"] == bench.clock.seconds().to_string()
+            let made = secret["metadata"]["annotations"]["jvs.io/made"].as_str();
+            made.and_then(|made| made.parse().ok()) == Some(bench.clock.seconds())
         })
         .await;
     for name in ["data", "copy", "adopted"] {

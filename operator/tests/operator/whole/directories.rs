@@ -102,9 +102,11 @@ async fn a_directory_of_a_node_is_captured_and_restored() {
     assert_eq!(std::fs::read(directory.join("new")).unwrap(), b"this stays");
     std::fs::remove_file(directory.join("new")).unwrap();
 
-    // The snapshot goes, the directory stays.
+    // The snapshot goes, as soon as what came from it is in another one; the directory stays.
     bench.delete("Restore", "back");
     bench.delete("Restore", "some");
+    bench.make_snapshot("t", json!({"workspace": "path"}));
+    bench.ready("Snapshot", "t").await;
     bench.delete("Snapshot", "s");
     bench.gone("Snapshot", "s").await;
     bench.delete("Workspace", "path");
