@@ -49,7 +49,9 @@ test: lint build emulators ## lint, and all tests but those of the kernel client
 
 test-kube: ## the rules of the API server of the tests, held against a real one (builds it with Go on first use)
 	assets=$$(xtask/scripts/kubebuilder-assets.sh) && \
-	  KUBEBUILDER_ASSETS=$$assets $(CARGO) test --release -p cairn-apiserver --test rules -- --nocapture a_real_server
+	  export KUBEBUILDER_ASSETS=$$assets CAIRN_REAL_KUBE=1 && \
+	  $(CARGO) test --release -p cairn-apiserver --test rules -- --nocapture a_real_server && \
+	  $(CARGO) test --release -p cairn-crds --test resources -- --nocapture a_real_api_server
 
 guest: ## build the guest of `make e2e` (it does so by itself on first use)
 	@xtask/scripts/deps.sh e2e

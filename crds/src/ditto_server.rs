@@ -118,6 +118,10 @@ pub struct DittoServerSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network_policy: Option<NetworkPolicyOptions>,
 
+    /// Certificate by which operator and daemon know each other. NFS is not encrypted by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsOptions>,
+
     /// Requests and limits of the daemon's container.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
@@ -184,6 +188,7 @@ impl Default for DittoServerSpec {
             metrics: None,
             logging: None,
             network_policy: None,
+            tls: None,
             resources: None,
             security_context: None,
             pod_security_context: None,
@@ -389,6 +394,18 @@ impl Default for NetworkPolicyOptions {
     fn default() -> Self {
         NetworkPolicyOptions { enabled: yes() }
     }
+}
+
+/// Where the certificate of the daemon comes from.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct TlsOptions {
+    /// Secret of this namespace with `tls.crt` for the name NAME.NAMESPACE.svc, `tls.key`, and as `ca.crt` the authority of the operator's certificate. Absent: the
+    /// one that the operator keeps; if it keeps no authority of its own, NAME-tls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = validation::subdomain())]
+    pub secret_name: Option<String>,
 }
 
 /// What happens to the claims when a DittoServer is deleted.

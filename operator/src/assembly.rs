@@ -399,8 +399,10 @@ impl Operator {
                 namespace: self.settings.namespace.clone(),
                 client: format!("cairn-operator.{}.svc", self.settings.namespace),
                 clients: self.settings.plan.export_clients.clone(),
+                signs: self.keeper.is_some(),
             };
-            let ditto = DittoServerReconciler::new(Arc::clone(context), settings);
+            let signing = self.keeper.as_ref().map(|keeper| keeper.signing.clone());
+            let ditto = DittoServerReconciler::new(Arc::clone(context), settings, signing);
             self.spawn_one(workers, ditto, &queues.dittos, count.dittos);
         }
     }

@@ -18,7 +18,7 @@ use crate::runtime::clock::{SystemClock, SystemRandomness, random};
 use crate::runtime::health;
 use crate::runtime::lease::{Leadership, LeaseSettings};
 use crate::runtime::metrics::Metrics;
-use crate::runtime::tls::secrets::Keeper;
+use crate::runtime::tls::secrets::{Keeper, Signing};
 use crate::runtime::tls::{Kept, Source};
 use crate::settings::{Certificates, Settings};
 
@@ -121,6 +121,7 @@ fn parts(client: kube::Client, metrics: Metrics, settings: Settings) -> Parts {
                 daemon_names: vec![settings.server_name.clone()],
                 operator_names: vec![format!("cairn-operator.{}.svc", settings.namespace)],
                 kept: kept.clone(),
+                signing: Signing::default(),
             };
             (Source::Kept(kept), Some(keeper))
         }

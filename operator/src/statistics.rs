@@ -14,6 +14,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::assembly::Queues;
 use crate::reconcile::Caches;
+use crate::runtime::api::Kind;
+use crate::runtime::cache::Cache;
 use crate::runtime::clock::timestamp;
 use crate::runtime::lease::Leadership;
 
@@ -83,42 +85,26 @@ impl Collector for Statistics {
 impl Statistics {
     fn objects(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let caches = &self.caches;
-        let workspaces = caches.workspaces.all();
-        let snapshots = caches.snapshots.all();
-        let restores = caches.restores.all();
-        let nodes = caches.nodes.all();
         let kinds = [
             (
                 "Workspace",
-                count(
-                    workspaces
-                        .iter()
-                        .map(|it| it.status.as_ref().map(|s| &s.conditions[..])),
-                ),
+                count(&caches.workspaces, |it| Some(&it.status.as_ref()?.conditions)),
             ),
             (
                 "Snapshot",
-                count(
-                    snapshots
-                        .iter()
-                        .map(|it| it.status.as_ref().map(|s| &s.conditions[..])),
-                ),
+                count(&caches.snapshots, |it| Some(&it.status.as_ref()?.conditions)),
             ),
             (
                 "Restore",
-                count(
-                    restores
-                        .iter()
-                        .map(|it| it.status.as_ref().map(|s| &s.conditions[..])),
-                ),
+                count(&caches.restores, |it| Some(&it.status.as_ref()?.conditions)),
             ),
             (
                 "StorageNode",
-                count(
-                    nodes
-                        .iter()
-                        .map(|it| it.status.as_ref().map(|s| &s.conditions[..])),
-                ),
+                count(&caches.nodes, |it| Some(&it.status.as_ref()?.conditions)),
+            ),
+            (
+                "DittoServer",
+                count(&caches.dittos, |it| Some(&it.status.as_ref()?.conditions)),
             ),
         ];
         let mut family = encoder.encode_descriptor(
@@ -139,6 +125,7 @@ impl Statistics {
             ("Snapshot", caches.snapshots.invalid().len()),
             ("Restore", caches.restores.invalid().len()),
             ("StorageNode", caches.nodes.invalid().len()),
+            ("DittoServer", caches.dittos.invalid().len()),
         ];
         let mut family = encoder.encode_descriptor(
             "objects_invalid",
@@ -219,10 +206,11 @@ impl Statistics {
     }
 }
 
-fn count<'a>(objects: impl Iterator<Item = Option<&'a [Condition]>>) -> [i64; 3] {
+/// How many of a kind are ready, are not, and are not known to be.
+fn count<K: Kind>(cache: &Cache<K>, conditions: impl Fn(&K) -> Option<&Vec<Condition>>) -> [i64; 3] {
     let mut counts = [0; 3];
-    for conditions in objects {
-        let ready = conditions.and_then(|conditions| find(conditions, READY));
+    for object in cache.all() {
+        let ready = conditions(&object).and_then(|conditions| find(conditions, READY));
         let place = match ready.map(|condition| condition.status.as_str()) {
             Some("True") => 0,
             Some("False") => 1,

@@ -2,6 +2,7 @@
 //! rules against both. Data and certificates are in a directory that goes with it; both processes end with it.
 
 use std::{
+    io::Write as _,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -28,6 +29,9 @@ use crate::serve::Identity;
 /// The variable that names the directory with `etcd` and `kube-apiserver`.
 pub const ASSETS: &str = "KUBEBUILDER_ASSETS";
 
+/// The variable that makes a missing directory a failure: `make test-kube` sets it.
+pub const REQUIRED: &str = "CAIRN_REAL_KUBE";
+
 /// The longest that the start may take.
 const START_MAX: Duration = Duration::from_secs(120);
 
@@ -37,6 +41,9 @@ pub enum RealError {
     /// The directory lacks a program.
     #[error("{0} is missing; xtask/scripts/kubebuilder-assets.sh builds it")]
     Missing(PathBuf),
+    /// A real server was asked for, and there is none.
+    #[error("{REQUIRED} is set and {ASSETS} is not: `make test-kube` sets both")]
+    Required,
     /// Something could not be prepared.
     #[error("cannot prepare {what}: {message}")]
     Prepare {
@@ -80,6 +87,25 @@ pub fn assets() -> Option<PathBuf> {
     std::env::var_os(ASSETS)
         .filter(|value| !value.is_empty())
         .map(PathBuf::from)
+}
+
+/// The same for a test, which is passed over without it: that is said on standard error, past what hides the words of tests that pass.
+///
+/// # Errors
+/// `RealError::Required`.
+pub fn assets_for(test: &str) -> Result<Option<PathBuf>, RealError> {
+    let assets = assets();
+    if assets.is_none() {
+        if std::env::var_os(REQUIRED).is_some_and(|value| !value.is_empty()) {
+            return Err(RealError::Required);
+        }
+        // Whoever closed standard error does not want to know.
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED {test}: {ASSETS} names no directory with etcd and kube-apiserver (make test-kube)"
+        );
+    }
+    Ok(assets)
 }
 
 impl RealServer {
@@ -185,6 +211,11 @@ impl RealServer {
     /// The certificate of its authority, as PEM.
     pub fn authority(&self) -> &str {
         &self.authority
+    }
+
+    /// A kubeconfig for the administrator.
+    pub fn kubeconfig(&self, namespace: &str) -> String {
+        crate::serve::kubeconfig(&self.url(), &self.authority, &self.token, namespace)
     }
 
     /// The token of an administrator.

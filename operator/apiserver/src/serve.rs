@@ -125,14 +125,7 @@ impl Serving {
 
     /// A kubeconfig for the holder of a token.
     pub fn kubeconfig(&self, token: &str, namespace: &str) -> String {
-        let authority = base64::Engine::encode(
-            &base64::engine::general_purpose::STANDARD,
-            self.authority.as_bytes(),
-        );
-        format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: cairn\nclusters:\n- name: cairn\n  cluster:\n    server: {}\n    certificate-authority-data: {authority}\nusers:\n- name: cairn\n  user:\n    token: {token}\ncontexts:\n- name: cairn\n  context:\n    cluster: cairn\n    user: cairn\n    namespace: {namespace}\n",
-            self.url()
-        )
+        kubeconfig(&self.url(), &self.authority, token, namespace)
     }
 
     /// Writes a kubeconfig for the holder of a token.
@@ -155,6 +148,14 @@ impl Serving {
             std::panic::resume_unwind(error.into_panic());
         }
     }
+}
+
+/// A kubeconfig for the holder of a token, at a server whose certificate comes from `authority` (PEM).
+pub(crate) fn kubeconfig(url: &str, authority: &str, token: &str, namespace: &str) -> String {
+    let authority = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, authority.as_bytes());
+    format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: cairn\nclusters:\n- name: cairn\n  cluster:\n    server: {url}\n    certificate-authority-data: {authority}\nusers:\n- name: cairn\n  user:\n    token: {token}\ncontexts:\n- name: cairn\n  context:\n    cluster: cairn\n    user: cairn\n    namespace: {namespace}\n"
+    )
 }
 
 /// A key and certificate for loopback, signed by an authority of its own. All as PEM.

@@ -17,6 +17,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use kube::ResourceExt;
 
 use crate::runtime::cache::Key;
+use crate::runtime::tls::servers::SERVERS;
 
 /// Label of a DittoServer's children, its pod and its claim: the DittoServer's name.
 pub const SERVER: &str = "dittofs.dittofs.com/server";
@@ -43,6 +44,8 @@ pub struct DittoSettings {
     pub client: String,
     /// Networks that may mount shares that name none.
     pub clients: Vec<String>,
+    /// Whether the operator keeps the certificates of the servers, with its own authority.
+    pub signs: bool,
 }
 
 /// The name of a DittoServer's daemon towards the operator. It has a `/`, which no node's name has.
@@ -59,9 +62,37 @@ pub fn host(server: &DittoServer) -> String {
     )
 }
 
-/// The Secret with the certificate of a DittoServer's daemon: `tls.crt`, `tls.key` and `ca.crt`.
-pub fn certificate(name: &str) -> String {
-    format!("{name}-tls")
+/// The Secret with the certificate of a DittoServer's daemon (`tls.crt`, `tls.key` and `ca.crt`): the one that it names, the one of its namespace that the operator
+/// keeps, or `NAME-tls`.
+pub fn certificate(server: &DittoServer, settings: &DittoSettings) -> String {
+    let named = server.spec.tls.as_ref().and_then(|tls| tls.secret_name.clone());
+    match named {
+        Some(named) => named,
+        None if settings.signs => SERVERS.to_owned(),
+        None => format!("{}-tls", server.name_any()),
+    }
+}
+
+/// Whether the operator keeps that Secret.
+pub fn keeps_certificate(server: &DittoServer, settings: &DittoSettings) -> bool {
+    let tls = server.spec.tls.as_ref();
+    settings.signs && tls.is_none_or(|tls| tls.secret_name.is_none())
+}
+
+/// Everything that is mounted into the pod and must be there before it starts, in words.
+pub fn mounted(server: &DittoServer, settings: &DittoSettings) -> Vec<String> {
+    let stores = config::stores(server).0;
+    let credentials = stores
+        .iter()
+        .filter_map(|backend| backend.secret_refs.get(config::CREDENTIALS))
+        .map(|secret| format!("the Secret {} with the key {}", secret.name, secret.key));
+    [
+        format!("the claim {}", claim_name(&server.name_any())),
+        format!("the Secret {}", certificate(server, settings)),
+    ]
+    .into_iter()
+    .chain(credentials)
+    .collect()
 }
 
 /// The name of the configuration's ConfigMap.

@@ -27,7 +27,7 @@ use kube::ResourceExt;
 use super::{Again, Child, Decision, Failure, FailureKind};
 use crate::children::ditto::config::{self, Recorded};
 use crate::children::ditto::monitor::{self, ServiceMonitor};
-use crate::children::ditto::{DittoSettings, disruption, network_policy, services, stateful_set};
+use crate::children::ditto::{self, DittoSettings, disruption, network_policy, services, stateful_set};
 use crate::runtime::cache;
 use crate::runtime::conditions::{Conditions, Holds};
 
@@ -35,6 +35,10 @@ pub use fields::unsupported;
 
 /// Condition: whether what the server holds is also in an object store.
 pub const DATA_PROTECTED: &str = "DataProtected";
+/// Reason: the pod is on a node, and something that is mounted into it is not there.
+pub const VOLUMES_NOT_MOUNTED: &str = "VolumesNotMounted";
+/// How long a pod may take to have its volumes before that is told, in seconds.
+pub const MOUNTING_SECONDS: i64 = 60;
 /// How often a server that is not ready is looked at, in seconds: what keeps a pod from starting changes no object that is watched.
 pub const LOOK_SECONDS: u64 = 15;
 
@@ -144,6 +148,8 @@ pub struct Observed {
     pub done: BTreeSet<Done>,
     /// The step that this pass could not take, and why.
     pub failure: Option<(Done, Failure)>,
+    /// Why the certificate could not be kept in this pass.
+    pub certificate: Option<Failure>,
 }
 
 /// A step that is done.
@@ -155,6 +161,8 @@ pub enum Done {
     Applied(Role),
     /// [`Step::Prune`]
     Pruned(Role),
+    /// [`Step::KeepCertificate`]; also when that failed, which keeps nobody from what does not need it
+    Certificate,
     /// [`Step::GrowClaim`]
     Grown,
     /// [`Step::Ask`]
@@ -174,6 +182,8 @@ pub enum Done {
 pub enum Step {
     /// Add the finalizer.
     AddFinalizer,
+    /// Keep the certificate of the servers of the namespace.
+    KeepCertificate,
     /// Keep a child.
     Apply(Object),
     /// Remove a child that nobody wants any more.
@@ -205,6 +215,7 @@ impl Step {
     pub fn done(&self) -> Done {
         match self {
             Step::AddFinalizer => Done::Finalizer,
+            Step::KeepCertificate => Done::Certificate,
             Step::Apply(object) => Done::Applied(object.role()),
             Step::Prune(role) => Done::Pruned(*role),
             Step::GrowClaim { .. } => Done::Grown,
@@ -275,6 +286,9 @@ fn next(draft: &mut Draft<'_>) -> Option<Step> {
     let file = config::file(server, &observed.settings);
     let hash = config::hash(&file);
     draft.status.config_hash = Some(hash.clone());
+    if let Some(step) = certificate(draft) {
+        return Some(step);
+    }
     let wanted = wanted(observed, file, &hash, &record);
     // Everything that can be applied is, though something before it is refused: but the pod not without its configuration.
     for object in wanted {
@@ -300,6 +314,32 @@ fn next(draft: &mut Draft<'_>) -> Option<Step> {
         return Some(step);
     }
     shares::step(draft, &record)
+}
+
+/// The certificate, which a pod cannot start without, and which is replaced in time while it runs.
+fn certificate(draft: &mut Draft<'_>) -> Option<Step> {
+    let observed = draft.observed;
+    let server = observed.server.as_ref();
+    if !ditto::keeps_certificate(server, &observed.settings) {
+        return None;
+    }
+    if !draft.is_done(&Done::Certificate) {
+        return Some(Step::KeepCertificate);
+    }
+    let failure = observed.certificate.clone()?;
+    draft.conditions.set(
+        types::CONFIG_READY,
+        false,
+        "CertificateNotKept",
+        format!(
+            "the Secret {} could not be brought up to date: {}; the operator needs the ClusterRole cairn-operator-ditto-certificates, or name a Secret of your own in \
+             spec.tls.secretName",
+            ditto::certificate(server, &observed.settings),
+            failure.message
+        ),
+    );
+    draft.again = draft.again.or(failure.again());
+    None
 }
 
 /// The children, in order.

@@ -213,11 +213,32 @@ impl Draft<'_> {
     }
 }
 
+/// The id that another operator has written, if that is all there is. Ours are hexadecimal digits, and stand beside the node that has the data. To take it now would
+/// show another moment than the one that it was made for.
+fn claimed_only(draft: &Draft<'_>) -> Option<String> {
+    let claimed = draft.status.snapshot_id.clone()?;
+    let is_ours = cairn_types::SnapshotId::parse(&claimed).is_some();
+    (!is_ours && draft.status.node_name.is_none()).then_some(claimed)
+}
+
 /// Has it taken.
 fn take(draft: &mut Draft<'_>) -> Result<Option<(Step, bool)>, Waiting> {
     let observed = draft.observed;
     let snapshot = observed.snapshot.as_ref();
     let name = &snapshot.spec.workspace;
+    if let Some(claimed) = claimed_only(draft) {
+        // Said, because what others have written stays until it is said anew.
+        draft.status.integrity_state = Some(IntegrityState::Unverified);
+        draft.wait(
+            Holds::False,
+            SnapshotPhase::Failed,
+            "NeverTaken",
+            format!(
+                "the operator that was here before wrote the id {claimed} without capturing anything, and no daemon has it: delete this Snapshot and make another"
+            ),
+        );
+        return Err(Waiting);
+    }
     let is_going = observed.workspace.as_deref().is_none_or(cache::is_terminating);
     if is_going && draft.status.snapshot_id.is_none() && draft.status.node_name.is_some() {
         if let Some(failure) = draft.failure(Done::Look).cloned() {

@@ -1,7 +1,7 @@
 //! Takes the steps that [`crate::plan::ditto_server`] decides.
 //!
-//! Pods, classes and the kinds that the cluster knows are looked up when something depends on them, not watched. Secrets are never read: the kubelet tells by
-//! the pod when one is missing.
+//! Pods, classes and the kinds that the cluster knows are looked up when something depends on them, not watched. People's Secrets are never read: the kubelet
+//! tells by the pod when one is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,23 +12,30 @@ use cairn_crds::names;
 use cairn_types::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
-use kube::ResourceExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Resource, ResourceExt};
 use parking_lot::Mutex;
 use serde_json::json;
 
 use super::{Context, Taken, next, taken};
 use crate::children::ditto::monitor::{self, ServiceMonitor};
 use crate::children::ditto::{
-    DittoSettings, RPC_PORT, SERVER, claim_name, config_name, daemon, host, metrics_name, stateful_set,
+    DittoSettings, RPC_PORT, SERVER, claim_name, config_name, daemon, host, keeps_certificate, metrics_name,
+    stateful_set,
 };
 use crate::daemons::Address;
-use crate::plan::ditto_server::{Done, Object, Observed, PodView, Role, Step, decide};
-use crate::plan::{Child, Failure};
+use crate::plan::ditto_server::{
+    Done, MOUNTING_SECONDS, Object, Observed, PodView, Role, Step, VOLUMES_NOT_MOUNTED, decide,
+};
+use crate::plan::{Child, Failure, FailureKind};
 use crate::runtime::api::Kind;
 use crate::runtime::apply;
 use crate::runtime::cache::{self, Cache, Key};
+use crate::runtime::clock::timestamp;
 use crate::runtime::controller::{Next, Reconciler};
 use crate::runtime::error::ReconcileError;
+use crate::runtime::tls::secrets::Signing;
+use crate::runtime::tls::servers::Servers;
 
 /// Most steps of one pass: every child, every share that is there or was withdrawn.
 pub const STEPS_MAX: usize = 128;
@@ -42,6 +49,8 @@ pub struct DittoServerReconciler {
     /// Never watched: the cluster may not know the kind.
     monitors: Cache<ServiceMonitor>,
     has_monitors: Mutex<Option<(Timestamp, bool)>>,
+    /// Keeps their certificates, if the operator signs.
+    certificates: Option<Servers>,
 }
 
 impl std::fmt::Debug for DittoServerReconciler {
@@ -60,13 +69,15 @@ struct Pass {
     error: Option<ReconcileError>,
     pod: Option<Option<PodView>>,
     class_is_missing: Option<bool>,
+    certificate: Option<Failure>,
     answers: BTreeMap<String, Result<Arc<cairn_api::proto::ManagedWorkspace>, Failure>>,
 }
 
 impl DittoServerReconciler {
-    /// Nothing has been looked up yet.
-    pub fn new(context: Arc<Context>, settings: DittoSettings) -> Self {
+    /// Nothing has been looked up yet. `signing`: the operator's authority, if it keeps one.
+    pub fn new(context: Arc<Context>, settings: DittoSettings, signing: Option<Signing>) -> Self {
         DittoServerReconciler {
+            certificates: signing.map(|signing| Servers::new(context.dittos.clone(), signing)),
             context,
             settings,
             monitors: Cache::new(&[]),
@@ -101,6 +112,11 @@ impl DittoServerReconciler {
                 return next(decision.again, pass.error, "DittoServer");
             };
             let done = step.done();
+            if step == Step::KeepCertificate {
+                self.keep_certificate(&server, &mut pass).await?;
+                pass.done.insert(done);
+                continue;
+            }
             match taken(self.take(&server, step, &mut pass).await)? {
                 Taken::Done => {
                     // What was applied may have changed what the pod says.
@@ -176,7 +192,39 @@ impl DittoServerReconciler {
             answers: pass.answers.clone(),
             done: pass.done.clone(),
             failure: pass.failure.clone(),
+            certificate: pass.certificate.clone(),
         })
+    }
+
+    /// Keeps the certificate of the namespace. What a condition can tell is told, and keeps nobody from the rest.
+    async fn keep_certificate(&self, server: &DittoServer, pass: &mut Pass) -> Result<(), ReconcileError> {
+        let Some(certificates) = &self.certificates else {
+            return Ok(());
+        };
+        let namespace = server.namespace().unwrap_or_default();
+        let all = self.context.caches.dittos.all();
+        let mut owners: Vec<OwnerReference> = all
+            .iter()
+            .filter(|other| other.namespace().as_deref() == Some(&namespace))
+            .filter(|other| !cache::is_terminating(other.as_ref()))
+            .filter(|other| keeps_certificate(other, &self.settings))
+            .filter_map(|other| other.owner_ref(&()))
+            .collect();
+        owners.sort_by(|a, b| a.uid.cmp(&b.uid));
+        let kept = certificates.keep(&namespace, &owners, self.context.now()).await;
+        let Err(error) = kept else { return Ok(()) };
+        let kind = match &error {
+            ReconcileError::Tls(_) => FailureKind::Again,
+            error if error.is_refusal() => FailureKind::Refused,
+            _ => return Err(error),
+        };
+        pass.certificate = Some(Failure {
+            reason: "CertificateNotKept".to_owned(),
+            message: error.chain(),
+            kind,
+        });
+        pass.error = Some(error);
+        Ok(())
     }
 
     /// What the pod says of itself. Also tells where its daemon is.
@@ -190,7 +238,10 @@ impl DittoServerReconciler {
         );
         let pods: Vec<Pod> = self.context.dittos.list(&namespace, &labels).await?;
         let expected = format!("{}-0", server.name_any());
-        let pod = pods.iter().find(|pod| pod.name_any() == expected).map(view);
+        let pod = pods
+            .iter()
+            .find(|pod| pod.name_any() == expected)
+            .map(|pod| view(pod, self.context.now()));
         let ip = pod.as_ref().filter(|pod| pod.is_ready).and_then(|pod| pod.ip);
         let address = ip.map(|ip| Address {
             ip,
@@ -214,8 +265,13 @@ impl DittoServerReconciler {
         if class.is_empty() || phase != Some("Pending") {
             return Ok(false);
         }
-        let found: Option<StorageClass> = self.context.dittos.get(&Key::cluster(class)).await?;
-        Ok(found.is_none())
+        let found: Result<Option<StorageClass>, _> = self.context.dittos.get(&Key::cluster(class)).await;
+        match found {
+            Ok(found) => Ok(found.is_none()),
+            // Whoever may not look cannot tell.
+            Err(error) if error.is_refusal() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     async fn has_monitors(&self, server: &DittoServer) -> bool {
@@ -257,6 +313,8 @@ impl DittoServerReconciler {
                     .await
             }
             Step::Apply(object) => self.apply(server, object).await,
+            // Taken apart from the others: its failure stops none of them.
+            Step::KeepCertificate => Ok(()),
             Step::Prune(role) => {
                 let name = server.name_any();
                 match role {
@@ -360,7 +418,7 @@ fn child<K>(found: Option<Arc<K>>) -> Child<K> {
 }
 
 /// What of a pod decisions need.
-fn view(pod: &Pod) -> PodView {
+fn view(pod: &Pod, now: Timestamp) -> PodView {
     let status = pod.status.as_ref();
     let conditions = status.and_then(|status| status.conditions.as_ref());
     let condition =
@@ -381,12 +439,21 @@ fn view(pod: &Pod) -> PodView {
             condition.message.clone().unwrap_or_default(),
         )
     });
+    // On a node, but without a sandbox for long: what the sandbox waits for is what is mounted (KEP-3085).
+    let unmounted = condition("PodScheduled")
+        .filter(|scheduled| scheduled.status == "True")
+        .and(condition("PodReadyToStartContainers"))
+        .filter(|ready| ready.status == "False")
+        .and_then(|ready| ready.last_transition_time.as_ref())
+        .map(|since| now.seconds().saturating_sub(timestamp(since).seconds()))
+        .filter(|seconds| *seconds >= MOUNTING_SECONDS)
+        .map(|_| (VOLUMES_NOT_MOUNTED.to_owned(), String::new()));
     PodView {
         name: pod.name_any(),
         ip: status.and_then(|status| status.pod_ip.as_ref()?.parse().ok()),
         is_ready: !cache::is_terminating(pod)
             && condition("Ready").is_some_and(|condition| condition.status == "True"),
-        trouble: waiting.or(unscheduled),
+        trouble: unmounted.or(waiting).or(unscheduled),
         restarts: container.map(|container| container.restart_count).unwrap_or(0),
     }
 }

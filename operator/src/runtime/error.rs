@@ -7,6 +7,7 @@ use cairn_types::ErrorKind;
 use kube::core::Status;
 
 use crate::daemons::CallError;
+use crate::runtime::tls::TlsError;
 
 /// Why a reconciliation ended early. It is repeated with back-off.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,9 @@ pub enum ReconcileError {
     /// A daemon did not answer, or refused for now.
     #[error("{0}")]
     Call(#[from] CallError),
+    /// The operator has no authority to sign with yet.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     /// Somebody else holds the lease: nothing may be written.
     #[error("this process does not hold the lease")]
     NotLeading,
@@ -96,7 +100,7 @@ impl ReconcileError {
             ReconcileError::NotLeading => ErrorKind::Conflict,
             ReconcileError::NameTaken { .. } => ErrorKind::Conflict,
             ReconcileError::Internal { .. } | ReconcileError::TooManySteps { .. } => ErrorKind::Internal,
-            ReconcileError::TookTooLong { .. } => ErrorKind::Unavailable,
+            ReconcileError::TookTooLong { .. } | ReconcileError::Tls(_) => ErrorKind::Unavailable,
             ReconcileError::Api { .. } => match self.code() {
                 400 | 422 => ErrorKind::Invalid,
                 401 | 403 => ErrorKind::Denied,

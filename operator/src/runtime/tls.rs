@@ -5,6 +5,7 @@
 
 pub mod authority;
 pub mod secrets;
+pub mod servers;
 
 use std::fmt::Debug;
 use std::io;

@@ -23,5 +23,6 @@ mod rights;
 mod samples;
 mod scale;
 mod snapshots;
+mod upgrades;
 mod whole;
 mod workspaces;

@@ -12,9 +12,10 @@ pub const NAMESPACE: &str = "cairn-system";
 const CHART: &str = "deploy/helm/cairn";
 const HEADER: &str = "# Rendered from deploy/helm/cairn by `make deploy`. Do not edit.\n";
 /// The templates that make the base, in the order of its kustomization.
-const BASE: [&str; 6] = [
+const BASE: [&str; 7] = [
     "service-accounts",
     "operator-rbac",
+    "ditto-servers",
     "user-rbac",
     "operator",
     "daemon",

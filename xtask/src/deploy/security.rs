@@ -53,9 +53,13 @@ pub fn role(name: &str, role: &Value) -> Vec<String> {
         }
         if resources.contains(&"secrets") {
             let reads = verbs.iter().any(|verb| *verb != "create");
-            if role["kind"] == "ClusterRole" {
+            let is_named = !words(rule, "resourceNames").is_empty();
+            let lists = verbs
+                .iter()
+                .any(|verb| ["list", "watch", "deletecollection"].contains(verb));
+            if role["kind"] == "ClusterRole" && (!is_named || lists) {
                 findings.push(format!("{name}: Secrets of all namespaces"));
-            } else if reads && words(rule, "resourceNames").is_empty() {
+            } else if reads && !is_named {
                 findings.push(format!("{name}: Secrets that are not named"));
             }
         }

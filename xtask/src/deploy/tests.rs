@@ -122,6 +122,16 @@ fn roles_that_lead_to_more_are_found() {
     let any =
         json!({"kind": "Role", "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]});
     assert_eq!(security::role("r", &any), ["r: Secrets that are not named"]);
+    // In all namespaces only by name, and never as a list.
+    let everywhere = |verb: &str| {
+        json!({"kind": "ClusterRole", "rules": [
+            {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["a"], "verbs": [verb]}]})
+    };
+    assert!(security::role("r", &everywhere("create")).is_empty());
+    assert_eq!(
+        security::role("r", &everywhere("list")),
+        ["r: Secrets of all namespaces"]
+    );
 }
 
 #[test]

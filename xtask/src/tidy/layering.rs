@@ -29,6 +29,7 @@ pub const TABLE: &[(&str, &[&str])] = &[
     ("crds", &["types"]),
     ("operator/apiserver", &[]),
     ("operator", &["types", "api", "crds"]),
+    ("kubectl", &["types", "crds"]),
     ("e2e", &[ANYTHING]),
     ("benches", &[ANYTHING]),
     ("benches/compare", &[ANYTHING]),
@@ -51,6 +52,8 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         ],
     ),
     ("cli", &["cairn-vfs", "cairn-nfs"]),
+    // It talks to API servers only.
+    ("kubectl", &["tonic", "cairn-api", "cairn-operator"]),
 ];
 
 /// Every member stands in the table and depends on nothing of ours that the table does not allow.

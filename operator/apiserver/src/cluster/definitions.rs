@@ -6,6 +6,7 @@ use super::{Cluster, WriteOptions};
 use crate::{
     clock, kinds,
     object::{self, at, text},
+    schema::{defaults, prune},
 };
 
 impl Cluster {
@@ -13,7 +14,16 @@ impl Cluster {
     pub(super) fn definition_changed(&mut self, stored: &Value, options: &WriteOptions) {
         if let Ok(kinds) = kinds::custom::kinds(stored) {
             self.kinds.remove_table(object::name(stored));
+            let storage = kinds::custom::storage_version(stored);
             for kind in kinds {
+                // What is stored is not rewritten, but read by the new schema.
+                if kind.version == storage {
+                    self.store.reread(&kind.table, |object| {
+                        prune::unknown_fields(&kind.schema, object, "", &mut Vec::new());
+                        defaults::drop_nulls(&kind.schema, object);
+                        defaults::apply(&kind.schema, object);
+                    });
+                }
                 self.kinds.insert(kind);
             }
         }

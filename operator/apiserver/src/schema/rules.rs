@@ -3,6 +3,9 @@
 //! Ratcheting: a rule that fails on a part that an update does not change is not held against the update, unless the
 //! rule compares with the old value.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use kube_cel::{CompiledSchema, RootContext, Validator, compile_schema};
 use serde_json::Value;
 
@@ -62,11 +65,16 @@ impl Rules {
 
     /// Evaluates the rules on `object`, which replaces `old`.
     pub fn check(&self, object: &Value, old: Option<&Value>) -> Vec<Cause> {
-        let result = VALIDATOR.with(|validator| {
-            validator.validate_compiled_with_context(&self.compiled, object, old, Some(&self.context))
-        });
-        let Err(errors) = result else {
-            return Vec::new();
+        // The library has arithmetic that overflows, of quantities for instance. Nothing of it is changed by an evaluation, so that the next one is not affected.
+        let evaluated = catch_unwind(AssertUnwindSafe(|| {
+            VALIDATOR.with(|validator| {
+                validator.validate_compiled_with_context(&self.compiled, object, old, Some(&self.context))
+            })
+        }));
+        let errors = match evaluated {
+            Ok(Ok(())) => return Vec::new(),
+            Ok(Err(errors)) => errors,
+            Err(panic) => return vec![unevaluated(panic.as_ref())],
         };
         errors
             .into_vec()
@@ -98,6 +106,20 @@ impl Rules {
                 }
             })
             .collect()
+    }
+}
+
+/// What a rule that could not be evaluated is told as: the real server refuses as well what its rules cannot judge.
+fn unevaluated(panic: &(dyn Any + Send)) -> Cause {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    Cause {
+        reason: "FieldValueInvalid",
+        message: format!("Invalid value: \"object\": a rule cannot be evaluated on this object: {text}"),
+        field: String::new(),
     }
 }
 

@@ -140,11 +140,7 @@ mod in_process {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_real_server_keeps_the_same_rules() {
     use cairn_apiserver::real;
-    let Some(assets) = real::assets() else {
-        eprintln!(
-            "SKIPPED: {} is not set; no real server to compare with",
-            real::ASSETS
-        );
+    let Some(assets) = real::assets_for("a_real_server_keeps_the_same_rules").unwrap() else {
         return;
     };
     let directory = tempfile::tempdir().unwrap();

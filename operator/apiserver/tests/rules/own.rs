@@ -211,6 +211,34 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: leases}
 subjects: [{kind: ServiceAccount, name: operator, namespace: cairn}]
 "#;
 
+/// A rule that the library cannot evaluate refuses the object, and the server goes on.
+#[tokio::test]
+async fn a_rule_that_cannot_be_evaluated_refuses() {
+    let backend = Backend::fake().await;
+    let server = backend.server.clone().unwrap();
+    server
+        .put(json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": "boxes.rules.cairn.dev"},
+            "spec": {"group": "rules.cairn.dev", "scope": "Cluster",
+                "names": {"plural": "boxes", "singular": "box", "kind": "Box", "listKind": "BoxList"},
+                "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {
+                    "type": "object", "properties": {"size": {"type": "string", "maxLength": 64,
+                        "x-kubernetes-validations": [{"rule": "quantity(self).compareTo(quantity('1n')) >= 0"}]}}}}}]}}))
+        .unwrap();
+    let make = |name: &str, size: &str| {
+        server.put(json!({"apiVersion": V1, "kind": "Box", "metadata": {"name": name}, "size": size}))
+    };
+    make("small", "10Gi").unwrap();
+    let refused = make("huge", "999999999999999999999999999999E").unwrap_err();
+    let message = refused.to_string();
+    assert!(
+        message.contains("Box.rules.cairn.dev \"huge\" is invalid"),
+        "{message}"
+    );
+    assert!(message.contains("a rule cannot be evaluated"), "{message}");
+    make("another", "1Ti").unwrap();
+}
+
 /// Roles allow what they say and nothing else, and it is known what they were used for.
 #[tokio::test]
 async fn roles_allow_what_they_say() {

@@ -152,6 +152,7 @@ mod tests {
             namespace: String::new(),
             client: String::new(),
             clients: vec!["10.0.0.0/8".to_owned()],
+            signs: true,
         };
         for (allowed, denied, expected) in [
             (&[][..], &[][..], &["10.0.0.0/8"][..]),

@@ -167,7 +167,7 @@ fn environment(server: &DittoServer) -> Vec<EnvVar> {
 }
 
 /// Volumes with where they are mounted.
-fn volumes(server: &DittoServer) -> (Vec<Volume>, Vec<VolumeMount>) {
+fn volumes(server: &DittoServer, settings: &DittoSettings) -> (Vec<Volume>, Vec<VolumeMount>) {
     let name = server.name_any();
     let item = |key: &str, path: &str| KeyToPath {
         key: key.to_owned(),
@@ -195,7 +195,7 @@ fn volumes(server: &DittoServer) -> (Vec<Volume>, Vec<VolumeMount>) {
             ..Volume::default()
         },
         // Read again by the daemon when it changes.
-        secret("tls", certificate(&name), None),
+        secret("tls", certificate(server, settings), None),
     ];
     let mut mounts = vec![
         mount(VOLUME, VOLUME_PATH, false),
@@ -261,7 +261,7 @@ fn container(server: &DittoServer, settings: &DittoSettings, mounts: Vec<VolumeM
 
 fn pod(server: &DittoServer, settings: &DittoSettings, config_hash: &str) -> PodTemplateSpec {
     let spec = &server.spec;
-    let (volumes, mounts) = volumes(server);
+    let (volumes, mounts) = volumes(server, settings);
     let security = PodSecurityContext {
         run_as_non_root: Some(true),
         run_as_user: Some(USER),

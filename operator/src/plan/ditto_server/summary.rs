@@ -4,8 +4,8 @@ use cairn_crds::conditions as types;
 use cairn_crds::ditto_server::DittoPhase;
 use kube::ResourceExt;
 
-use super::{DATA_PROTECTED, Done, Draft, LOOK_SECONDS, holds};
-use crate::children::ditto::{certificate, claim_name, config, services};
+use super::{DATA_PROTECTED, Done, Draft, LOOK_SECONDS, VOLUMES_NOT_MOUNTED, holds};
+use crate::children::ditto::{certificate, claim_name, config, mounted, services};
 use crate::plan::Again;
 use crate::runtime::cache;
 use crate::runtime::conditions::Holds;
@@ -91,8 +91,17 @@ fn claim(draft: &mut Draft<'_>) {
 }
 
 /// Reasons of the kubelet for a container that cannot start until somebody changes something.
-fn explain(pod: &str, reason: &str, message: &str) -> Option<(bool, String)> {
+fn explain(pod: &str, reason: &str, message: &str, mounted: &[String]) -> Option<(bool, String)> {
     let advice = match reason {
+        VOLUMES_NOT_MOUNTED => {
+            return Some((
+                true,
+                format!(
+                    "the pod {pod} waits for what is mounted into it: {} must be there; kubectl describe pod {pod} tells which is not. {message}",
+                    mounted.join(", ")
+                ),
+            ));
+        }
         "ImagePullBackOff" | "ErrImagePull" | "InvalidImageName" | "ErrImageNeverPull" => {
             "see whether spec.image is right and spec.imagePullSecrets fit"
         }
@@ -153,11 +162,14 @@ pub(super) fn summarize(draft: &mut Draft<'_>) {
     }
     let trouble = observed.pod.as_ref().and_then(|pod| {
         let (reason, message) = pod.trouble.as_ref()?;
-        let (is_config, text) = explain(&pod.name, reason, message)?;
+        let (is_config, text) = explain(&pod.name, reason, message, &mounted(server, &observed.settings))?;
         Some((reason.clone(), is_config, text))
     });
-    if let Some((reason, true, text)) = &trouble {
-        let reason = match text.contains("not found") {
+    // What keeps the certificate from being there is the better answer.
+    if let Some((reason, true, text)) = &trouble
+        && observed.certificate.is_none()
+    {
+        let reason = match reason == "CreateContainerConfigError" && text.contains("not found") {
             true => "SecretMissing",
             false => reason.as_str(),
         };
@@ -224,7 +236,7 @@ pub(super) fn summarize(draft: &mut Draft<'_>) {
                 "RollingOut",
                 format!(
                     "waits for the pod; one that stays in ContainerCreating may wait for the Secret {}",
-                    certificate(&server.name_any())
+                    certificate(server, &observed.settings)
                 ),
             ),
         }

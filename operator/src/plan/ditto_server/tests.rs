@@ -33,6 +33,7 @@ fn observe(spec: Value) -> Observed {
             namespace: "cairn-system".to_owned(),
             client: "cairn-operator.cairn-system.svc".to_owned(),
             clients: vec!["10.0.0.0/8".to_owned()],
+            signs: true,
         },
         config: Child::Absent,
         set: Child::Absent,
@@ -46,6 +47,7 @@ fn observe(spec: Value) -> Observed {
         answers: BTreeMap::new(),
         done: BTreeSet::new(),
         failure: None,
+        certificate: None,
     }
 }
 
@@ -107,7 +109,8 @@ fn the_children_are_made_and_the_policy_comes_before_the_pod() {
         "config": {"shares": [{"name": "a", "exportPath": "/a", "allowedClients": ["192.168.7.0/24"]}]}}),
     );
     let (steps, decision) = steps(&mut observed);
-    let roles: Vec<Done> = steps.iter().map(Step::done).collect();
+    assert_eq!(steps[0], Step::KeepCertificate);
+    let roles: Vec<Done> = steps.iter().skip(1).map(Step::done).collect();
     let expected = [
         Role::Config,
         Role::Policy,
@@ -171,6 +174,7 @@ fn only_what_needs_a_restart_changes_the_pod() {
         json!({"storage": {"metadataSize": "20Gi"}}),
         json!({"deletionPolicy": "Delete"}),
         json!({"networkPolicy": {"enabled": false}}),
+        json!({"tls": {}}),
     ] {
         assert_eq!(template(same.clone()), first, "{same}");
     }
@@ -178,6 +182,7 @@ fn only_what_needs_a_restart_changes_the_pod() {
         json!({"logging": {"level": "debug"}}),
         json!({"image": "registry.example/cairnd:2"}),
         json!({"resources": {"limits": {"memory": "1Gi"}}}),
+        json!({"tls": {"secretName": "own"}}),
     ] {
         assert_ne!(template(other.clone()), first, "{other}");
     }
@@ -228,6 +233,7 @@ fn what_keeps_a_pod_from_starting_is_told() {
         ("CrashLoopBackOff", "Degraded", "CrashLoopBackOff"),
         ("CreateContainerConfigError", "ConfigReady", "SecretMissing"),
         ("Unschedulable", "Ready", "Unschedulable"),
+        ("VolumesNotMounted", "ConfigReady", "VolumesNotMounted"),
     ] {
         let mut observed = observe(json!({}));
         observed.pod = Some(PodView {
@@ -246,6 +252,70 @@ fn what_keeps_a_pod_from_starting_is_told() {
     observed.claim = claim("1Gi", "Pending");
     observed.class_is_missing = true;
     assert_eq!(reason(&steps(&mut observed).1, "Ready").1, "StorageClassMissing");
+}
+
+#[test]
+fn the_certificate_is_the_operators_or_the_one_that_is_named() {
+    let secret = |observed: &mut Observed| {
+        let (found, decision) = steps(observed);
+        let set = object(&found, Role::Set).unwrap();
+        let volumes = set["spec"]["template"]["spec"]["volumes"]
+            .as_array()
+            .unwrap()
+            .clone();
+        let tls = volumes.iter().find(|volume| volume["name"] == "tls").unwrap();
+        let name = tls["secret"]["secretName"].as_str().unwrap().to_owned();
+        (name, found.contains(&Step::KeepCertificate), decision)
+    };
+    let (name, kept, _) = secret(&mut observe(json!({})));
+    assert_eq!((name.as_str(), kept), ("cairn-ditto-tls", true));
+    let (name, kept, _) = secret(&mut observe(json!({"tls": {"secretName": "own"}})));
+    assert_eq!((name.as_str(), kept), ("own", false));
+    let mut observed = observe(json!({}));
+    observed.settings.signs = false;
+    let (name, kept, _) = secret(&mut observed);
+    assert_eq!((name.as_str(), kept), ("my-tls", false));
+    // What keeps it from being there is told, and stops nothing else.
+    let mut observed = observe(json!({}));
+    observed.certificate = Some(crate::plan::Failure {
+        reason: "CertificateNotKept".to_owned(),
+        message: "forbidden".to_owned(),
+        kind: crate::plan::FailureKind::Refused,
+    });
+    let (_, _, decision) = secret(&mut observed);
+    assert_eq!(
+        reason(&decision, "Ready"),
+        ("False".to_owned(), "CertificateNotKept".to_owned())
+    );
+    assert!(decision.status.message.unwrap().contains("spec.tls.secretName"));
+    assert_eq!(decision.again, crate::plan::Again::Seconds(super::LOOK_SECONDS));
+}
+
+#[test]
+fn a_pod_leaves_in_order_before_it_is_replaced() {
+    let pod = |spec: Value| {
+        let set = object(&steps(&mut observe(spec)).0, Role::Set).unwrap();
+        set["spec"]["template"]["spec"].clone()
+    };
+    let by_default = pod(json!({}));
+    assert_eq!(
+        by_default["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"],
+        5
+    );
+    // Before the signal, for running requests, and to close the stores.
+    assert_eq!(by_default["terminationGracePeriodSeconds"], 65);
+    let longer = pod(json!({"terminationGracePeriodSeconds": 600}));
+    assert_eq!(longer["terminationGracePeriodSeconds"], 600);
+    let set = object(
+        &steps(&mut observe(json!({"terminationGracePeriodSeconds": 600}))).0,
+        Role::Config,
+    );
+    assert!(
+        set.unwrap()["data"]["cairnd.toml"]
+            .as_str()
+            .unwrap()
+            .contains("shutdown_seconds = 584")
+    );
 }
 
 #[test]

@@ -4,14 +4,17 @@
 //! signed, and only over the version that was read. When a certificate was made stands in an annotation.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use cairn_types::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
 use super::authority::{Role, Root, State};
-use super::{Kept, Material};
+use super::{Kept, Material, TlsError};
 use crate::runtime::api::{ApiClient, metadata};
 use crate::runtime::cache::Key;
 use crate::runtime::error::ReconcileError;
@@ -36,6 +39,21 @@ struct StoredRoot {
     made: i64,
 }
 
+/// The roots as the leader has brought them up to date last.
+#[derive(Debug, Clone, Default)]
+pub struct Signing(Arc<RwLock<Option<State>>>);
+
+impl Signing {
+    fn put(&self, state: State) {
+        *self.0.write() = Some(state);
+    }
+
+    /// The roots. Errors: they have not been read yet.
+    pub fn state(&self) -> Result<State, TlsError> {
+        self.0.read().clone().ok_or(TlsError::NotYet)
+    }
+}
+
 /// Keeps the three Secrets.
 #[derive(Debug, Clone)]
 pub struct Keeper {
@@ -49,6 +67,8 @@ pub struct Keeper {
     pub operator_names: Vec<String>,
     /// Told the operator's certificate.
     pub kept: Kept,
+    /// Told the roots, for others who sign.
+    pub signing: Signing,
 }
 
 impl Keeper {
@@ -56,11 +76,22 @@ impl Keeper {
     /// does not answer; somebody else changed the roots meanwhile; the roots cannot be read; no key can be made.
     pub async fn tick(&self, now: Timestamp) -> Result<(), ReconcileError> {
         let state = self.roots(now).await?;
-        self.leaf(&state, DAEMONS, &self.daemon_names, Role::Server, now)
-            .await?;
-        let own = self
-            .leaf(&state, OPERATOR, &self.operator_names, Role::Client, now)
-            .await?;
+        let of = |name: &str| Key::new(&self.namespace, name);
+        let daemons = Leaf {
+            key: of(DAEMONS),
+            names: &self.daemon_names,
+            role: Role::Server,
+            owners: &[],
+        };
+        leaf(&self.api, &state, &daemons, now).await?;
+        let own = Leaf {
+            key: of(OPERATOR),
+            names: &self.operator_names,
+            role: Role::Client,
+            owners: &[],
+        };
+        let own = leaf(&self.api, &state, &own, now).await?;
+        self.signing.put(state);
         self.kept.put(own);
         Ok(())
     }
@@ -145,72 +176,94 @@ impl Keeper {
         }
         Ok(state)
     }
+}
 
-    async fn leaf(
-        &self,
-        state: &State,
-        name: &str,
-        names: &[String],
-        role: Role,
-        now: Timestamp,
-    ) -> Result<Material, ReconcileError> {
-        let key = Key::new(&self.namespace, name);
-        let found: Option<Secret> = self.api.get(&key).await?;
-        let annotation = |name: &str| {
-            let annotations = found
-                .as_ref()
-                .and_then(|secret| secret.metadata.annotations.as_ref());
-            annotations.and_then(|annotations| annotations.get(name)).cloned()
-        };
-        let made = annotation(MADE).and_then(|made| made.parse().ok());
-        let wanted = names.join(",");
-        let is_good = made.is_some_and(|made| !State::is_leaf_due(Timestamp::new(made, 0), now))
-            && annotation(NAMES).as_deref() == Some(&wanted);
-        let mut made = made.unwrap_or_default();
-        let material = match found.as_ref().and_then(material).filter(|_| is_good) {
-            Some(known) if known.authorities == state.bundle() => return Ok(known),
-            // The certificate is good, others are trusted besides.
-            Some(known) if state.bundle().contains(known.authorities.trim_end()) => Material {
+/// What a Secret with a certificate shall be.
+pub(super) struct Leaf<'a> {
+    /// Where it is.
+    pub(super) key: Key,
+    /// The names of the certificate.
+    pub(super) names: &'a [String],
+    /// Whom it is for.
+    pub(super) role: Role,
+    /// With whom it goes.
+    pub(super) owners: &'a [OwnerReference],
+}
+
+/// Brings a Secret up to date: nothing is written if its certificate is good, comes from roots that are trusted, and its owners are right. Errors: the API server refuses or
+/// does not answer; no key can be made.
+pub(super) async fn leaf(
+    api: &ApiClient,
+    state: &State,
+    wanted: &Leaf<'_>,
+    now: Timestamp,
+) -> Result<Material, ReconcileError> {
+    let key = &wanted.key;
+    let found: Option<Secret> = api.get(key).await?;
+    let annotation = |name: &str| {
+        let annotations = found
+            .as_ref()
+            .and_then(|secret| secret.metadata.annotations.as_ref());
+        annotations.and_then(|annotations| annotations.get(name)).cloned()
+    };
+    let made = annotation(MADE).and_then(|made| made.parse().ok());
+    let names = wanted.names.join(",");
+    let is_good = made.is_some_and(|made| !State::is_leaf_due(Timestamp::new(made, 0), now))
+        && annotation(NAMES).as_deref() == Some(&names);
+    let owners = found
+        .as_ref()
+        .and_then(|secret| secret.metadata.owner_references.as_deref())
+        .unwrap_or_default();
+    let mut made = made.unwrap_or_default();
+    let material = match found.as_ref().and_then(material).filter(|_| is_good) {
+        Some(known) if known.authorities == state.bundle() && owners == wanted.owners => return Ok(known),
+        // The certificate is good, others are trusted besides, or it goes with others.
+        Some(known)
+            if known.authorities == state.bundle()
+                || state.bundle().contains(known.authorities.trim_end()) =>
+        {
+            Material {
                 authorities: state.bundle(),
                 ..known
-            },
-            _ => {
-                made = now.seconds();
-                state
-                    .issue(names, role, now)
-                    .map_err(|source| ReconcileError::Internal {
-                        what: format!("cannot make the certificate of {key}"),
-                        source: Box::new(source),
-                    })?
             }
-        };
-        let mut secret = Secret {
-            metadata: metadata(
-                &key,
-                &[(cairn_crds::names::MANAGED_BY, cairn_crds::names::MANAGER)],
+        }
+        _ => {
+            made = now.seconds();
+            state
+                .issue(wanted.names, wanted.role, now)
+                .map_err(|source| ReconcileError::Internal {
+                    what: format!("cannot make the certificate of {key}"),
+                    source: Box::new(source),
+                })?
+        }
+    };
+    let mut secret = Secret {
+        metadata: metadata(
+            key,
+            &[(cairn_crds::names::MANAGED_BY, cairn_crds::names::MANAGER)],
+        ),
+        data: Some(BTreeMap::from([
+            (
+                "tls.crt".to_owned(),
+                ByteString(material.certificate.clone().into()),
             ),
-            data: Some(BTreeMap::from([
-                (
-                    "tls.crt".to_owned(),
-                    ByteString(material.certificate.clone().into()),
-                ),
-                ("tls.key".to_owned(), ByteString(material.key.clone().into())),
-                (
-                    "ca.crt".to_owned(),
-                    ByteString(material.authorities.clone().into()),
-                ),
-            ])),
-            type_: Some("kubernetes.io/tls".to_owned()),
-            ..Secret::default()
-        };
-        secret.metadata.annotations = Some(BTreeMap::from([
-            (MADE.to_owned(), made.to_string()),
-            (NAMES.to_owned(), wanted),
-        ]));
-        self.api.apply(None, &secret).await?;
-        tracing::info!(secret = %key, "certificates were written");
-        Ok(material)
-    }
+            ("tls.key".to_owned(), ByteString(material.key.clone().into())),
+            (
+                "ca.crt".to_owned(),
+                ByteString(material.authorities.clone().into()),
+            ),
+        ])),
+        type_: Some("kubernetes.io/tls".to_owned()),
+        ..Secret::default()
+    };
+    secret.metadata.annotations = Some(BTreeMap::from([
+        (MADE.to_owned(), made.to_string()),
+        (NAMES.to_owned(), names),
+    ]));
+    secret.metadata.owner_references = (!wanted.owners.is_empty()).then(|| wanted.owners.to_vec());
+    api.apply(None, &secret).await?;
+    tracing::info!(secret = %key, "certificates were written");
+    Ok(material)
 }
 
 fn material(secret: &Secret) -> Option<Material> {
