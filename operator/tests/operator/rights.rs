@@ -414,7 +414,8 @@ async fn the_shipped_rights_are_those_that_are_needed() {
     bench
         .until("the certificates are new", |bench| {
             let secret = bench.server.get("v1", "Secret", NAMESPACE, "cairnd-tls").unwrap();
-            secret["metadata"]["annotations"]["jvs.io/made"] == bench.clock.seconds().to_string()
+            let now = bench.clock.seconds().to_string();
+            secret["metadata"]["annotations"]["jvs.io/made"] == now.as_str()
         })
         .await;
     for name in ["data", "copy", "adopted"] {
