@@ -11,6 +11,8 @@ mod cluster;
 #[path = "../../../operator/tests/operator/double.rs"]
 mod double;
 mod explaining;
+#[allow(dead_code, reason = "only told")]
+mod real;
 mod refusals;
 mod restoring;
 mod snapshots;

@@ -13,7 +13,7 @@ use cairn_operator::runtime::api::ApiClient;
 use cairn_operator::runtime::lease::{Leadership, LeaseSettings};
 use cairn_operator::runtime::metrics::Metrics;
 use cairn_operator::runtime::tls::Kept;
-use cairn_operator::runtime::tls::secrets::Keeper;
+use cairn_operator::runtime::tls::secrets::{Keeper, Signing};
 use cairn_operator::settings::{Certificates, Settings, Workers};
 use cairn_types::{Clock, Randomness, Timestamp};
 use serde_json::{Value, json};
@@ -404,6 +404,7 @@ pub fn keeper(client: &kube::Client, leadership: &Leadership, metrics: &Metrics,
         namespace: settings.namespace,
         daemon_names: vec![settings.server_name],
         kept: kept.clone(),
+        signing: Signing::default(),
     }
 }
 

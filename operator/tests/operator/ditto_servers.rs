@@ -1,22 +1,13 @@
 //! DittoServers against the API server, whose stand-ins run the pods.
 
-use std::sync::Arc;
-
 use cairn_apiserver::Controllers;
-use cairn_operator::assembly::{Handle, Operator, Parts};
+use cairn_operator::assembly::Handle;
 use cairn_operator::daemons::Address;
-use cairn_operator::runtime::api::ApiClient;
-use cairn_operator::runtime::lease::Leadership;
-use cairn_operator::runtime::metrics::Metrics;
-use cairn_operator::runtime::tls::Kept;
-use cairn_operator::runtime::tls::secrets::{Keeper, Signing};
 use cairn_types::Clock;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 
-use super::bench::{Bench, Counting, NAMESPACE, PATIENCE, TEAM, condition, settings};
-use super::double::{Node, Seen};
+use super::bench::{Bench, Running, Start, TEAM, condition};
+use super::double::Node;
 
 const DITTO: &str = "dittofs.dittofs.com/v1alpha1";
 
@@ -101,61 +92,12 @@ async fn until_reason(bench: &Bench, type_: &str, reason: &str) -> String {
 }
 
 /// An operator that keeps certificates with an authority of its own.
-struct Signer {
-    handle: Handle,
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
-}
-
-impl Signer {
-    fn start(bench: &Bench) -> Self {
-        let user = cairn_apiserver::User::service_account(NAMESPACE, "cairn-operator");
-        let client = kube::Client::new(bench.server.service(user), NAMESPACE);
-        let (leadership, metrics) = (Leadership::alone(1), Metrics::default());
-        let settings = settings("operator-0");
-        let operator = Operator::new(Parts {
-            keeper: Some(Keeper {
-                api: ApiClient::new(
-                    client.clone(),
-                    leadership.clone(),
-                    metrics.clone(),
-                    "certificates",
-                ),
-                namespace: NAMESPACE.to_owned(),
-                daemon_names: vec![settings.server_name.clone()],
-                operator_names: vec!["cairn-operator.cairn-system.svc".to_owned()],
-                kept: Kept::default(),
-                signing: Signing::default(),
-            }),
-            client,
-            daemons: Arc::new(Seen {
-                double: Arc::clone(&bench.double),
-                interposed: None,
-            }),
-            discovered: None,
-            leadership,
-            lease: None,
-            clock: Arc::clone(&bench.clock) as Arc<dyn Clock>,
-            randomness: Arc::new(Counting::default()),
-            metrics,
-            settings,
-        });
-        let handle = operator.handle();
-        let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(async move {
-            operator
-                .run(async {
-                    let _ = stopped.await;
-                })
-                .await;
-        });
-        Signer { handle, stop, task }
-    }
-
-    async fn stop(self) {
-        let _ = self.stop.send(());
-        tokio::time::timeout(PATIENCE, self.task).await.unwrap().unwrap();
-    }
+fn signer(bench: &Bench) -> Running {
+    bench.start_with(Start {
+        generation: 1,
+        keeps_certificates: true,
+        ..Start::default()
+    })
 }
 
 #[tokio::test]
@@ -419,16 +361,6 @@ async fn a_pod_that_cannot_start_is_told_with_what_to_look_at() {
 #[tokio::test]
 async fn a_class_that_is_not_there_is_told_and_heals() {
     let bench = prepared(&["my"]).await;
-    let right = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "classes"});
-    bench.apply(
-        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "classes"},
-        "rules": [{"apiGroups": ["storage.k8s.io"], "resources": ["storageclasses"], "verbs": ["get"]}]}),
-    );
-    bench.apply(
-        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
-        "metadata": {"name": "classes"}, "roleRef": right,
-        "subjects": [{"kind": "ServiceAccount", "name": "cairn-operator", "namespace": NAMESPACE}]}),
-    );
     let operator = bench.start();
     let mut spec = simple();
     spec["storage"]["storageClassName"] = json!("fast");
@@ -503,7 +435,7 @@ fn certificate(bench: &Bench) -> Value {
 #[tokio::test]
 async fn the_operator_keeps_one_certificate_for_a_namespace_that_goes_with_its_last_server() {
     let bench = prepared(&["my", "other"]).await;
-    let operator = Signer::start(&bench);
+    let operator = signer(&bench);
     make(&bench, "my", simple());
     until_ready(&bench, "my").await;
     let first = certificate(&bench);
@@ -565,7 +497,7 @@ async fn without_the_right_to_keep_certificates_that_is_told() {
     let name = "cairn-operator-ditto-certificates";
     let binding = bench.server.get(role.0, role.1, "", name).unwrap();
     assert!(bench.server.delete(role.0, role.1, "", name).unwrap());
-    let operator = Signer::start(&bench);
+    let operator = signer(&bench);
     make(&bench, "my", simple());
     let message = until_reason(&bench, "ConfigReady", "CertificateNotKept").await;
     assert!(
