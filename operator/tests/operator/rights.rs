@@ -378,8 +378,9 @@ async fn the_shipped_rights_are_those_that_are_needed() {
     let uses: Arc<Mutex<BTreeSet<Used>>> = Arc::default();
     let start = |identity: &str| Start {
         lease: Some(LeaseSettings {
-            duration: Duration::from_secs(1),
-            renew_deadline: Duration::from_millis(600),
+            // Long: nobody dies here, and a machine that is busy is not to cost the lease.
+            duration: Duration::from_secs(60),
+            renew_deadline: Duration::from_secs(40),
             retry: Duration::from_millis(100),
             ..LeaseSettings::new(NAMESPACE, "cairn-operator", identity)
         }),
