@@ -39,7 +39,6 @@ fn a_wrong_command_line_is_code_2() {
         &["tag", ".", "v1"],
         &["unpin", ".", "v1"],
         &["verify", ".", "v1", "--all"],
-        &["status", ".", "--daemon"],
         &["workspace", "create", "w", "--mode", "999"],
         &["fork", "w", "v1"],
         &["push", "w"],
